@@ -1,0 +1,197 @@
+"""From images in [0, 1] to the activations of one layer, computing nothing beyond that layer.
+
+In: a `Backbone`, the name of a layer, images of any size. Out: features (image, channel, height, width).
+Size, color and mean/std of a network live here and nowhere else. Used by every readout and by the synthesis loop.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from neural_fits.backbones import Backbone, load_backbone
+from stimuli import StimulusSet
+
+
+class _LayerReached(Exception):
+    """Raised by the hook with the layer's output, so that nothing after the layer is computed."""
+
+    def __init__(self, output: Tensor) -> None:
+        self.output = output
+
+
+class FeatureExtractor(nn.Module):
+    """Activations of one layer of a frozen network, truncated exactly at that layer.
+
+    ``features = layer((resize(image) - mean) / std)``; a forward hook ends the pass at the layer, so the later layers
+    cost nothing, whatever the architecture. Gradients flow to the images and never to the weights.
+
+    Parameters
+    ----------
+    backbone : str, nn.Module or Backbone
+        As for `load_backbone`.
+    layer : str
+        Dotted name of the layer, for example ``"blocks.4"``; see `layers`.
+    input_px : int, optional
+        Side in pixels to which images are resized (bilinear, antialiased). By default images enter as they are, except
+        for networks with one fixed size.
+
+    Raises
+    ------
+    ValueError
+        When the layer does not exist (the closest name is suggested), or is not reached, or yields no feature map.
+
+    Examples
+    --------
+    >>> extractor = FeatureExtractor("efficientnet-lite0", "blocks.2")
+    >>> extractor(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 40, 8, 8])
+    """
+
+    def __init__(self, backbone: str | nn.Module | Backbone, layer: str, input_px: int | None = None) -> None:
+        super().__init__()
+        self.backbone = load_backbone(backbone)
+        self.network = self.backbone.network
+        self.layer = layer
+        self.input_px = input_px if input_px is not None or not self.backbone.fixed_size else self.backbone.input_px
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.backbone.std).view(1, 3, 1, 1), persistent=False)
+        known = self.layers()
+        if layer not in known:
+            close = difflib.get_close_matches(layer, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"backbone {self.backbone.name!r} has no layer {layer!r}; {hint}"
+                f"its outermost layers are: {', '.join(name for name in known if name.count('.') == 0)}"
+            )
+
+    def layers(self) -> list[str]:
+        """Return the names of all layers of the network.
+
+        Returns
+        -------
+        list of str
+            Dotted module names.
+        """
+        return self.backbone.layers()
+
+    def train(self, mode: bool = True) -> FeatureExtractor:
+        """Stay in evaluation mode whatever is asked: batch statistics of a few images would change the features.
+
+        Parameters
+        ----------
+        mode : bool
+            Ignored.
+
+        Returns
+        -------
+        FeatureExtractor
+            Itself.
+        """
+        del mode
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the layer's activations.
+
+        Parameters
+        ----------
+        images : Tensor, (image, channel, height, width)
+            Values in [0, 1]; one channel (gray) or three (RGB).
+
+        Returns
+        -------
+        Tensor, (image, channel, height, width)
+            Activations; layers without space have height = width = 1, tokens of a transformer stand on their grid.
+        """
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; expected (image, channel, height, width), 1 or 3 channels"
+            )
+        images = images.expand(-1, 3, -1, -1)
+        if self.input_px is not None and images.shape[-2:] != (self.input_px, self.input_px):
+            size = (self.input_px, self.input_px)
+            images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        normalized = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return _as_map(self._run(normalized), self.layer)
+
+    def _run(self, inputs: Tensor) -> Tensor:
+        def stop(_module: nn.Module, _inputs: object, output: object) -> None:
+            if not isinstance(output, Tensor):
+                raise ValueError(f"layer {self.layer!r} yields {type(output).__name__}, not one tensor; choose another")
+            raise _LayerReached(output)
+
+        handle = self.network.get_submodule(self.layer).register_forward_hook(stop)
+        try:
+            self.network(inputs)
+        except _LayerReached as reached:
+            return reached.output
+        finally:
+            handle.remove()
+        raise ValueError(f"layer {self.layer!r} of {self.backbone.name!r} is never run on an image; choose another")
+
+    @torch.no_grad()
+    def extract(self, stimuli: StimulusSet, batch_size: int = 32) -> Tensor:
+        """Return the features of a whole stimulus set, computed in batches.
+
+        Parameters
+        ----------
+        stimuli : StimulusSet
+            The images.
+        batch_size : int
+            Images a pass.
+
+        Returns
+        -------
+        Tensor, (stimulus, channel, height, width)
+            Features, float32, on the extractor's device.
+        """
+        features: Tensor | None = None
+        for start, images in image_batches(stimuli, batch_size, self.mean.device):
+            batch = self(images)
+            if features is None:  # one allocation: the set is never held twice
+                features = torch.empty((len(stimuli), *batch.shape[1:]), device=batch.device)
+            features[start : start + len(batch)] = batch
+        if features is None:
+            raise ValueError("the stimulus set is empty; give at least one image")
+        return features
+
+
+def image_batches(stimuli: StimulusSet, batch_size: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+    """Yield (first index, images) of a stimulus set in batches.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        The images.
+    batch_size : int
+        Images a batch.
+    device : torch.device
+        Where the images go.
+
+    Yields
+    ------
+    tuple of int and Tensor
+        Index of the first image, and images (image, channel, height, width) in [0, 1].
+    """
+    for start in range(0, len(stimuli), batch_size):
+        index = list(range(start, min(start + batch_size, len(stimuli))))
+        yield start, torch.from_numpy(np.ascontiguousarray(stimuli.images(index))).to(device)
+
+
+def _as_map(output: Tensor, layer: str) -> Tensor:
+    if output.ndim == 4:
+        return output
+    if output.ndim == 2:
+        return output[:, :, None, None]
+    if output.ndim == 3:  # tokens of a transformer, class and register tokens first
+        side = int(output.shape[1] ** 0.5)
+        return output[:, output.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
+    raise ValueError(f"layer {layer!r} yields an array of shape {tuple(output.shape)}; expected 2, 3 or 4 axes")

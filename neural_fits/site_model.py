@@ -1,0 +1,354 @@
+"""A fitted model of recorded sites: images in, responses out, in the recording's own unit.
+
+In: a `FeatureExtractor` and a `LinearReadout`. Out: an ``nn.Module`` that maps images (image, channel, height, width) in
+[0, 1] to responses (image, site). `Ensemble` averages several. Made by `fit_sites`, driven by `synthesize`.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from neural_fits.backbones import Backbone
+from neural_fits.features import FeatureExtractor, image_batches
+from neural_fits.readout import LinearReadout
+from stimuli import StimulusSet
+from stimuli.files import atomic_folder
+from stimuli.provenance import sha256_bytes, to_jsonable
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """What a model knows of its sites beside the mapping.
+
+    Parameters
+    ----------
+    site_ids : tuple of str
+        Names of the sites, in the order of the responses.
+    natural_mean, natural_std : tuple of float
+        Mean and standard deviation of each site's recorded mean responses over the stimuli it was fitted on.
+    size_px : tuple of int
+        Height and width of the images in pixels.
+    size_deg : float
+        Their side in degrees of visual angle.
+    unit : str
+        Unit of the responses.
+
+    Raises
+    ------
+    ValueError
+        When the statistics do not match the sites.
+    """
+
+    site_ids: tuple[str, ...]
+    natural_mean: tuple[float, ...]
+    natural_std: tuple[float, ...]
+    size_px: tuple[int, int]
+    size_deg: float
+    unit: str
+
+    def __post_init__(self) -> None:
+        if not len(self.site_ids) == len(self.natural_mean) == len(self.natural_std):
+            raise ValueError(
+                f"{len(self.site_ids)} site ids, {len(self.natural_mean)} means and {len(self.natural_std)} standard "
+                "deviations: give one of each per site"
+            )
+
+
+class _Predictor(nn.Module):
+    """What a single model and an ensemble share."""
+
+    info: SiteInfo
+    scores: pd.DataFrame | None
+    provenance: dict[str, Any]
+
+    @property
+    def site_ids(self) -> tuple[str, ...]:
+        """Names of the sites, in the order of the responses."""
+        return self.info.site_ids
+
+    @torch.no_grad()
+    def predict(self, stimuli: StimulusSet, batch_size: int = 32) -> np.ndarray:
+        """Return the predicted responses to a stimulus set.
+
+        Parameters
+        ----------
+        stimuli : StimulusSet
+            Images of the size the model was fitted on.
+        batch_size : int
+            Images a pass.
+
+        Returns
+        -------
+        ndarray, (stimulus, site)
+            Responses in the recording's unit, float32.
+        """
+        device = next(self.buffers()).device
+        return np.concatenate([self(images).cpu().numpy() for _, images in image_batches(stimuli, batch_size, device)])
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the model to a folder: ``model.json`` and ``weights.safetensors``, whole or not at all.
+
+        The weights of the backbones are not copied; their names and hashes are kept and checked on loading.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Where to write.
+        overwrite : bool
+            Replace a model that is already there.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        FileExistsError
+            When something is there and `overwrite` is False, or it is not a model.
+        """
+        from safetensors.torch import save
+
+        members = self._members()
+        tensors = {
+            f"{k}.{name}": tensor.detach().cpu().contiguous()
+            for k, member in enumerate(members)
+            for name, tensor in (("weight", member.readout.weight), ("bias", member.readout.bias))
+        }
+        weights = save(tensors)
+        manifest = {
+            "format": "neural-population-control model",
+            "format_version": FORMAT_VERSION,
+            "ensemble": isinstance(self, Ensemble),
+            "weights_sha256": sha256_bytes(weights),
+            "members": [member._describe() for member in members],
+        }
+        with atomic_folder(folder, overwrite, lambda path: (path / "model.json").is_file()) as target:
+            (target / "weights.safetensors").write_bytes(weights)
+            (target / "model.json").write_text(json.dumps(manifest, indent=1, allow_nan=False))
+        return Path(folder)
+
+    def _members(self) -> list[SiteModel]:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        head = f"<p><b>{html.escape(repr(self))}</b></p>"
+        return head if self.scores is None else head + self.scores.head(8).round(3).to_html()
+
+
+class SiteModel(_Predictor):
+    """Predicted responses of sites: ``y = readout(layer(image))``.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        Truncated network.
+    readout : LinearReadout
+        Fitted weights.
+    info : SiteInfo
+        Names, statistics and units.
+    scores : DataFrame, optional
+        Cross-validated scores, one row a site.
+    provenance : dict, optional
+        How it was fitted.
+
+    Examples
+    --------
+    >>> extractor = FeatureExtractor("efficientnet-lite0", "blocks.2")
+    >>> readout = LinearReadout(torch.zeros(1, 40, 8, 8), torch.ones(1))
+    >>> model = SiteModel(extractor, readout, SiteInfo(("a",), (1.0,), (1.0,), (64, 64), 8.0, "spikes"))
+    >>> model(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 1])
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        readout: LinearReadout,
+        info: SiteInfo,
+        scores: pd.DataFrame | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(readout.bias) != len(info.site_ids):
+            raise ValueError(f"the readout has {len(readout.bias)} sites, {len(info.site_ids)} ids were given")
+        self.extractor, self.readout, self.info, self.scores = extractor, readout, info, scores
+        self.provenance = provenance or {}
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the responses to images.
+
+        Parameters
+        ----------
+        images : Tensor, (image, channel, height, width)
+            Values in [0, 1], of the size the model was fitted on.
+
+        Returns
+        -------
+        Tensor, (image, site)
+            Responses in the recording's unit.
+
+        Raises
+        ------
+        ValueError
+            For images of another size.
+        """
+        if tuple(images.shape[-2:]) != self.info.size_px:
+            raise ValueError(
+                f"images are {images.shape[-2]} x {images.shape[-1]} px, the model was fitted on "
+                f"{self.info.size_px[0]} x {self.info.size_px[1]} px; resize them"
+            )
+        return self.readout(self.extractor(images))
+
+    def _members(self) -> list[SiteModel]:
+        return [self]
+
+    def _describe(self) -> dict[str, Any]:
+        scores = None if self.scores is None else json.loads(self.scores.to_json(orient="split", double_precision=15))
+        return {
+            "backbone": self.extractor.backbone.name,
+            "backbone_sha256": self.extractor.backbone.weights_sha256,
+            "layer": self.extractor.layer,
+            "input_px": self.extractor.input_px,
+            "info": to_jsonable(self.info),
+            "scores": scores,
+            "provenance": to_jsonable(self.provenance),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"SiteModel({len(self.site_ids)} sites, {self.extractor.backbone.name} {self.extractor.layer}, "
+            f"{self.info.size_px[0]} x {self.info.size_px[1]} px, unit {self.info.unit!r})"
+        )
+
+
+class Ensemble(_Predictor):
+    """The mean of several models of the same sites: ``y = mean_k y_k``.
+
+    Parameters
+    ----------
+    members : sequence of SiteModel
+        Models of the same sites and image size, fitted on different networks, layers, mappings or images.
+
+    Raises
+    ------
+    ValueError
+        When the members do not describe the same sites and images.
+    """
+
+    def __init__(self, members: Sequence[SiteModel]) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("an ensemble needs at least one member; none was given")
+        first = members[0].info
+        for member in members[1:]:
+            same = (member.site_ids, member.info.size_px, member.info.unit)
+            if same != (first.site_ids, first.size_px, first.unit):
+                raise ValueError(f"members describe different sites, sizes or units: {members[0]!r} and {member!r}")
+        self.members = nn.ModuleList(members)
+        self.info = first
+        self.scores: pd.DataFrame | None = None
+        self.provenance: dict[str, Any] = {}
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the mean response of the members.
+
+        Parameters
+        ----------
+        images : Tensor, (image, channel, height, width)
+            Values in [0, 1].
+
+        Returns
+        -------
+        Tensor, (image, site)
+            Responses in the recording's unit.
+        """
+        return torch.stack([member(images) for member in self.members]).mean(0)
+
+    def _members(self) -> list[SiteModel]:
+        return list(self.members)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        return f"Ensemble({', '.join(map(repr, self.members))})"
+
+
+def load_model(folder: str | Path, backbones: dict[str, nn.Module | Backbone] | None = None) -> SiteModel | Ensemble:
+    """Load a model written by ``save``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+    backbones : dict, optional
+        Your own networks by the name the model knows them by, for models not fitted on a named backbone.
+
+    Returns
+    -------
+    SiteModel or Ensemble
+        The model, with the same predictions.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no model.
+    ValueError
+        When a file was changed, is of a newer format, or a backbone is missing or has other weights.
+    """
+    from safetensors.torch import load
+
+    folder = Path(folder)
+    if not (folder / "model.json").is_file():
+        raise FileNotFoundError(f"there is no model in {str(folder)!r}: model.json is missing; make one with npc fit")
+    try:
+        manifest = json.loads((folder / "model.json").read_text())
+        version, members = int(manifest["format_version"]), list(manifest["members"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(folder / 'model.json')!r} is not a model manifest or was damaged; fit again") from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"the model in {str(folder)!r} has format {version}, this version reads up to {FORMAT_VERSION}; update"
+        )
+    weights = folder / "weights.safetensors"
+    if not weights.is_file() or sha256_bytes(weights.read_bytes()) != manifest["weights_sha256"]:
+        raise ValueError(f"{str(weights)!r} is missing or was changed since the model was saved; fit again")
+    tensors = load(weights.read_bytes())
+    models = [_restore(entry, tensors, k, backbones or {}) for k, entry in enumerate(members)]
+    return Ensemble(models) if manifest["ensemble"] else models[0]
+
+
+def _restore(
+    entry: dict[str, Any], tensors: dict[str, Tensor], k: int, backbones: dict[str, nn.Module | Backbone]
+) -> SiteModel:
+    name = entry["backbone"]
+    if name not in backbones and name.startswith("module:"):
+        raise ValueError(
+            f"the model was fitted on a network of your own; load_model(folder, backbones={{{name!r}: ...}})"
+        )
+    extractor = FeatureExtractor(backbones.get(name, name), entry["layer"], entry["input_px"])
+    if extractor.backbone.weights_sha256 != entry["backbone_sha256"]:
+        raise ValueError(
+            f"backbone {name!r} has other weights than the model was fitted on; its readout would be wrong"
+        )
+    info = dict(entry["info"])
+    for field in ("site_ids", "natural_mean", "natural_std", "size_px"):
+        info[field] = tuple(info[field])
+    scores = None
+    if entry["scores"] is not None:
+        scores = pd.DataFrame(entry["scores"]["data"], entry["scores"]["index"], entry["scores"]["columns"])
+        scores.index.name = "site_id"
+    readout = LinearReadout(tensors[f"{k}.weight"], tensors[f"{k}.bias"])
+    return SiteModel(extractor, readout, SiteInfo(**info), scores, entry["provenance"])

@@ -1,0 +1,5 @@
+"""Images that drive sites, and their proof: objectives, the synthesis loop, achieved control, the command line."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

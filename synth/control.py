@@ -1,0 +1,280 @@
+"""Did it work? Achieved control beside the forecasts, on recorded responses.
+
+In: synthesized and natural stimuli, drivers, validators, recordings of both sets. Out: a `ControlReport` with one row
+per image and per target. Every prediction is made from the images as saved. Called by users, ``npc evaluate``, the demo.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from neural_fits.recordings import SiteRecordings
+from neural_fits.scores import bootstrap_interval
+from neural_fits.site_model import Ensemble, SiteModel
+from stimuli import StimulusSet
+from stimuli.files import atomic_write
+from synth.objectives import Objective, OneHot, SiteScale, Stretch, parse_objective
+
+Model = SiteModel | Ensemble
+_SPLITS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class ControlReport:
+    """Achieved control, forecasts and baselines.
+
+    Parameters
+    ----------
+    images : DataFrame
+        One row per synthesized image: objective, target, forecasts and achieved value.
+    targets : DataFrame
+        One row per objective: means over its images, baseline, gain.
+    summary : dict
+        Numbers over targets, one block for ``stretch`` and one for ``ohp``.
+    stimuli, reference : StimulusSet
+        The images judged and the natural images compared with.
+    best_natural_ids : dict
+        For every objective, the natural image that serves as its baseline most often.
+    """
+
+    images: pd.DataFrame
+    targets: pd.DataFrame
+    summary: dict[str, Any]
+    stimuli: StimulusSet
+    reference: StimulusSet
+    best_natural_ids: dict[str, str]
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write a self-contained page: pictures, forecast against achieved, tables.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        from synth.report import render_report
+
+        return atomic_write(path, render_report(self))
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the summary as JSON; missing numbers become null.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return atomic_write(path, json.dumps(self.summary, indent=1, allow_nan=False))
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{html.escape(repr(self))}</b></p>{self.targets.round(3).to_html()}"
+
+    def __repr__(self) -> str:
+        return f"ControlReport({len(self.images)} images, {len(self.targets)} targets)"
+
+
+def evaluate_control(
+    stimuli: StimulusSet,
+    *,
+    reference: StimulusSet,
+    recordings: SiteRecordings,
+    drivers: Sequence[Model],
+    validators: Sequence[Model] = (),
+    seed: int = 0,
+) -> ControlReport:
+    """Compare what synthesized images do with what natural images do, and with what was forecast.
+
+    *Stretch*: mean response of the target site to the images made for it, over images and repeats, against the best
+    natural image. *One-hot*: ``softmax_target(z)`` over the population, with responses z-scored over the natural images,
+    against the natural image that scores best. Either way the best natural image is chosen on one random half of the
+    repeats and measured on the other (mean over splits and both directions), because the maximum of many noisy means is
+    biased upward; one-hot scores of synthesized images are taken on halves too, so that noise enters both alike.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        Synthesized images with the columns ``objective`` and ``target_site``, as saved.
+    reference : StimulusSet
+        Natural images.
+    recordings : SiteRecordings
+        Responses to the natural images, and to the synthesized ones where they were shown; without the latter the
+        report holds forecasts only.
+    drivers : sequence of SiteModel or Ensemble
+        Models that made the images.
+    validators : sequence of SiteModel or Ensemble
+        Models that did not: fitted on other images, with another mapping or network.
+    seed : int
+        Seed of the splits.
+
+    Returns
+    -------
+    ControlReport
+        Tables and summary.
+
+    Raises
+    ------
+    ValueError
+        When columns, sites or stimuli are missing, or fewer than two repeats of the natural images were recorded.
+
+    References
+    ----------
+    Bashivan, Kar & DiCarlo, Science 2019, for the two settings.
+    """
+    if not drivers:
+        raise ValueError("no driver was given; name at least one model in drivers=[...]")
+    objectives = _objectives(stimuli)
+    natural = recordings.align(reference, extra="drop")
+    shown = set(recordings.stimulus_ids) >= set(stimuli.stimulus_ids)
+    achieved = recordings.align(stimuli, extra="drop") if shown else None
+    scale = _recorded_scale(natural)
+    forecasts = {
+        "driver": [_forecast(model, stimuli, objectives) for model in drivers],
+        "validator": [_forecast(model, stimuli, objectives) for model in validators],
+    }
+    images = stimuli.table[["stimulus_id", "objective", "target_site"]].copy()
+    images["family"] = [_family(objective) for objective in objectives]
+    for role, values in forecasts.items():
+        images[f"forecast_{role}"] = np.mean(values, axis=0) if values else np.nan
+    baseline, best = _best_natural(natural, list(dict.fromkeys(objectives)), scale, seed)
+    images["best_natural"] = [baseline[objective] for objective in objectives]
+    images["achieved"] = np.nan if achieved is None else _achieved(achieved, objectives, scale, seed)
+    targets = _per_target(images)
+    summary = _summarize(targets, len(reference), seed)
+    return ControlReport(images, targets, summary, stimuli, reference, {repr(key): best[key] for key in best})
+
+
+def _objectives(stimuli: StimulusSet) -> list[Objective]:
+    table = stimuli.table
+    for column in ("objective", "target_site"):
+        if column not in table:
+            raise ValueError(f"the stimulus set has no column {column!r}; give a set made by synthesize")
+    parsed = [parse_objective(text) for text in table["objective"]]
+    known = [objective for objective in parsed if isinstance(objective, (Stretch, OneHot))]
+    if len(known) != len(parsed):
+        raise ValueError("control is defined for Stretch and OneHot; select those images with stimuli.select(...)")
+    # One-hot control is scored as a probability whatever form was climbed.
+    return [
+        OneHot(objective.site, objective.population, objective.temperature, form="softmax")
+        if isinstance(objective, OneHot)
+        else objective
+        for objective in known
+    ]
+
+
+def _family(objective: Objective) -> str:
+    return "stretch" if isinstance(objective, Stretch) else "ohp"
+
+
+def _recorded_scale(natural: SiteRecordings) -> SiteScale:
+    mean = natural.mean()
+    return SiteScale(
+        tuple(natural.site_ids), torch.from_numpy(np.nanmean(mean, axis=0)), torch.from_numpy(np.nanstd(mean, axis=0))
+    )
+
+
+def _score(objective: Objective, responses: NDArray[np.floating], scale: SiteScale) -> NDArray[np.float64]:
+    return objective.score(torch.from_numpy(np.asarray(responses, dtype=np.float64)), scale).numpy()
+
+
+def _forecast(model: Model, stimuli: StimulusSet, objectives: list[Objective]) -> NDArray[np.float64]:
+    info = model.info
+    scale = SiteScale(info.site_ids, torch.tensor(info.natural_mean), torch.tensor(info.natural_std))
+    responses = model.predict(stimuli)
+    return np.array(
+        [_score(objective, responses[k : k + 1], scale)[0] for k, objective in enumerate(objectives)], dtype=float
+    )
+
+
+def _best_natural(
+    natural: SiteRecordings, objectives: list[Objective], scale: SiteScale, seed: int
+) -> tuple[dict[Objective, float], dict[Objective, str]]:
+    values: dict[Objective, list[float]] = {objective: [] for objective in objectives}
+    chosen: dict[Objective, list[int]] = {objective: [] for objective in objectives}
+    for split in range(_SPLITS):
+        halves = natural.halves(seed + split)
+        for choose, measure in (halves, halves[::-1]):
+            for objective in objectives:
+                scores, held = _score(objective, choose, scale), _score(objective, measure, scale)
+                usable = np.isfinite(scores) & np.isfinite(held)
+                if not usable.any():
+                    raise ValueError(
+                        f"no natural image has two repeats at the sites of {objective!r}; the best natural image must "
+                        "be chosen on one half of the repeats and measured on the other: record more repeats"
+                    )
+                best = int(np.where(usable, scores, -np.inf).argmax())
+                values[objective].append(float(held[best]))
+                chosen[objective].append(best)
+    names = natural.stimulus_ids
+    return (
+        {objective: float(np.mean(values[objective])) for objective in objectives},
+        {objective: names[int(np.bincount(chosen[objective]).argmax())] for objective in objectives},
+    )
+
+
+def _achieved(
+    recorded: SiteRecordings, objectives: list[Objective], scale: SiteScale, seed: int
+) -> NDArray[np.float64]:
+    mean = recorded.mean()
+    halves = [half for split in range(_SPLITS) for half in recorded.halves(seed + split)]
+    values = []
+    for k, objective in enumerate(objectives):
+        shown = [mean] if isinstance(objective, Stretch) else halves
+        values.append(float(np.mean([_score(objective, part[k : k + 1], scale)[0] for part in shown])))
+    return np.array(values)
+
+
+def _per_target(images: pd.DataFrame) -> pd.DataFrame:
+    columns = ["forecast_driver", "forecast_validator", "best_natural", "achieved"]
+    targets = images.groupby(["family", "target_site", "objective"], sort=False)[columns].mean().reset_index()
+    targets["images"] = images.groupby(["family", "target_site", "objective"], sort=False).size().to_numpy()
+    positive = targets["best_natural"].where(targets["best_natural"] > 0)
+    targets["gain"] = targets["achieved"] / positive - 1
+    targets["beyond"] = (targets["achieved"] > targets["best_natural"]).where(targets["achieved"].notna())
+    return targets
+
+
+def _summarize(targets: pd.DataFrame, natural_images: int, seed: int) -> dict[str, Any]:
+    names = {
+        "stretch": ("fraction_beyond_best_natural", "median_gain"),
+        "ohp": ("fraction_improved", "median_improvement"),
+    }
+    summary: dict[str, Any] = {}
+    for family, (fraction, gain) in names.items():
+        rows = targets[targets["family"] == family]
+        positive = rows["achieved"].where(rows["achieved"] > 0)
+        gains = rows["gain"].dropna().to_numpy()
+        summary[family] = {
+            "targets": len(rows),
+            "images": int(rows["images"].sum()),
+            "natural_images": natural_images,
+            fraction: _number(rows["beyond"].dropna().astype(float).mean()),
+            gain: _number(np.median(gains) if len(gains) else np.nan),
+            f"{gain}_interval": [_number(end) for end in bootstrap_interval(gains, seed)] if len(gains) > 1 else None,
+            "forecast_over_achieved_driver": _number((rows["forecast_driver"] / positive).median()),
+            "forecast_over_achieved_validator": _number((rows["forecast_validator"] / positive).median()),
+        }
+    return summary
+
+
+def _number(value: float) -> float | None:
+    return None if not np.isfinite(value) else round(float(value), 4)

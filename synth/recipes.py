@@ -1,0 +1,144 @@
+"""Named synthesis configurations.
+
+`SynthesisConfig` says everything about how an image is made; two images with equal objective, seed, config and model
+are equal. ``"paper"`` is the rule of 2019, ``"robust"`` the default. Read by `synthesize` and `engine`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+
+from synth.image_params import PARAMS, STARTS
+from synth.transforms import Affine, Jitter, PixelNoise, Transform
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """How an image is made from an objective.
+
+    Parameters
+    ----------
+    param : str
+        What is optimized: ``"pixels"`` or ``"fourier"``.
+    start : str
+        First image: ``"uniform"`` noise or faint ``"pink"`` noise.
+    channels : int
+        3 for color, 1 for gray images.
+    steps : int
+        Gradient steps.
+    optimizer : str
+        ``"adam"``, or ``"gradient_std"``: the gradient divided by its standard deviation over pixels.
+    step_size : float
+        Step in units of the latent; for pixels [0, 1].
+    transforms : tuple of Transform
+        Random views, applied in this order at every step.
+    gradient_blur_px : tuple of float
+        Standard deviation of the Gaussian that smooths the pixel gradient, at the first and the last step; 0 is none.
+    total_variation : float
+        Weight of the penalty on quadratic total variation, of images scaled to [-1, 1].
+    mean_luminance, rms_contrast : float, optional
+        Fixed exactly where given, in units of [0, 1].
+    keep : str
+        ``"best"``: the image with the best score without views, after constraints and 8-bit rounding, read every
+        `check_every` steps; or ``"last"``.
+    check_every : int
+        Steps between readings of the score.
+    output_gain : float
+        Deviations from gray are multiplied by it when the image is written.
+
+    Raises
+    ------
+    ValueError
+        For a value out of range or an unknown name.
+
+    Examples
+    --------
+    >>> SynthesisConfig(steps=20).steps
+    20
+    """
+
+    param: str = "fourier"
+    start: str = "pink"
+    channels: int = 3
+    steps: int = 150
+    optimizer: str = "adam"
+    step_size: float = 0.05
+    transforms: tuple[Transform, ...] = ()
+    gradient_blur_px: tuple[float, float] = (0.0, 0.0)
+    total_variation: float = 0.0
+    mean_luminance: float | None = None
+    rms_contrast: float | None = None
+    keep: str = "best"
+    check_every: int = 10
+    output_gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("param", tuple(PARAMS)),
+            ("start", tuple(STARTS)),
+            ("optimizer", ("adam", "gradient_std")),
+            ("keep", ("best", "last")),
+            ("channels", (1, 3)),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(repr, known))}")
+        if self.steps < 1 or self.check_every < 1 or not self.step_size > 0:
+            raise ValueError("steps and check_every must be at least 1 and step_size above 0")
+        if self.param != "pixels" and any(self.gradient_blur_px):
+            raise ValueError("gradient_blur_px smooths pixel gradients; use it with param='pixels'")
+
+
+#: recipe B of our measurements: Fourier coefficients in natural colors, random affine views, pixel noise, free contrast
+ROBUST = SynthesisConfig(transforms=(Affine(rotate_deg=10.0, rescale=0.1, shift_px=6.0), PixelNoise(sd=0.25)))
+
+#: the released code of Bashivan, Kar & DiCarlo 2019 on [-1, 1] images: step 0.01 is 0.005 in [0, 1]
+PAPER = SynthesisConfig(
+    param="pixels",
+    start="uniform",
+    channels=1,
+    steps=200,
+    optimizer="gradient_std",
+    step_size=0.005,
+    transforms=(Jitter(-19, 18),),
+    total_variation=500.0,
+    keep="last",
+    output_gain=0.99 * 128 / 127.5,  # their 8-bit code is floor(0.99 * 128 * x + 128)
+)
+
+RECIPES = {"robust": ROBUST, "paper": PAPER}
+
+
+def recipe(name: str | SynthesisConfig, **changes: object) -> SynthesisConfig:
+    """Return a named recipe, with changes.
+
+    Parameters
+    ----------
+    name : str or SynthesisConfig
+        ``"robust"``, ``"paper"``, or a config.
+    **changes : object
+        Fields of `SynthesisConfig` to replace.
+
+    Returns
+    -------
+    SynthesisConfig
+        The configuration.
+
+    Raises
+    ------
+    ValueError
+        For an unknown recipe; the closest name is suggested.
+
+    Examples
+    --------
+    >>> recipe("paper", steps=700).steps
+    700
+    """
+    if isinstance(name, str):
+        if name not in RECIPES:
+            close = difflib.get_close_matches(name, RECIPES, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(f"unknown recipe {name!r}; {hint}known: {', '.join(RECIPES)}")
+        name = RECIPES[name]
+    return dataclasses.replace(name, **changes)  # type: ignore[arg-type]

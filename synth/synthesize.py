@@ -1,0 +1,209 @@
+"""Make the images: a fitted model and objectives in, a `Synthesis` with its stimulus set out.
+
+Calls the loop in `engine`; called by users, ``npc synth`` and ``npc demo``.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from neural_fits.fit import best_device
+from neural_fits.site_model import Ensemble, SiteModel
+from stimuli import Display, StimulusSet
+from stimuli.provenance import provenance_record, sha256_bytes
+from synth.engine import Job, run
+from synth.objectives import Objective, OneHot, SiteScale, Stretch
+from synth.recipes import SynthesisConfig, recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Synthesis:
+    """Images made, and how.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        The images; columns ``family, objective, target_site, seed, recipe, step`` and ``forecast_driver``, the driver's
+        response of the target site to the 8-bit image.
+    trace : DataFrame
+        Columns ``stimulus_id, step, score``: the driver's score of the 8-bit image as it was made.
+    config : SynthesisConfig
+        The recipe.
+    """
+
+    stimuli: StimulusSet
+    trace: pd.DataFrame
+    config: SynthesisConfig
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{html.escape(repr(self))}</b></p>{self.stimuli._repr_html_()}"
+
+    def __repr__(self) -> str:
+        return f"Synthesis({len(self.stimuli)} images, {self.config.steps} steps, param {self.config.param!r})"
+
+
+def synthesize(
+    model: SiteModel | Ensemble,
+    objectives: Iterable[Objective],
+    *,
+    seeds: int | Sequence[int] = 5,
+    recipe: str | SynthesisConfig = "robust",
+    device: str | torch.device | None = None,
+    slots: int | None = None,
+    display: Display | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Synthesis:
+    """Synthesize images, one for each objective and seed.
+
+    Parameters
+    ----------
+    model : SiteModel or Ensemble
+        The driver.
+    objectives : iterable of Objective
+        What is asked, for example ``[Stretch(site) for site in model.site_ids]``.
+    seeds : int or sequence of int
+        Images per objective: their number (seeds 0, 1, ...), or the seeds themselves.
+    recipe : str or SynthesisConfig
+        ``"robust"``, ``"paper"``, or a configuration.
+    device : str or torch.device, optional
+        Where the work is done; the best there is by default.
+    slots : int, optional
+        Images optimized together; 8 on a CPU and 32 on a GPU by default.
+    display : Display, optional
+        The screen the images are meant for; kept with the set.
+    progress : callable, optional
+        Called with (image steps done, image steps in all).
+
+    Returns
+    -------
+    Synthesis
+        The images in the order objective, seed.
+
+    Raises
+    ------
+    ValueError
+        For an unknown site or recipe, or no objective.
+
+    Examples
+    --------
+    >>> from stimuli import natural_photos
+    >>> from neural_fits import SimulatedBrain, fit_sites
+    >>> natural = natural_photos(60, size_px=64)
+    >>> brain = SimulatedBrain(natural, n_sites=3)
+    >>> model = fit_sites(natural, brain.record(natural), backbone="efficientnet-lite0")
+    >>> synthesize(model, [Stretch("site00")], seeds=1, recipe=SynthesisConfig(steps=2), slots=1).stimuli.shape
+    (3, 64, 64)
+    """
+    config = _recipe(recipe)
+    wanted = list(objectives)
+    if not wanted:
+        raise ValueError("no objective was given; give at least one, for example Stretch(model.site_ids[0])")
+    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise ValueError(f"seeds is {seeds!r}; expected a number of at least 1, or distinct seeds")
+    place = best_device(device)
+    model.to(place)
+    scale = site_scale(model, place)
+    for objective in wanted:  # a misspelt site shows here, not after an hour
+        objective.score(torch.zeros(1, len(scale.site_ids), device=place), scale)
+    jobs = [Job(objective, seed) for objective in wanted for seed in numbers]
+    made = run(
+        model,
+        scale,
+        jobs,
+        config,
+        model.info.size_px,
+        slots=slots or (8 if place.type == "cpu" else 32),
+        device=place,
+        progress=progress,
+    )
+    codes = np.stack([image.codes for image in made])
+    stimuli = StimulusSet.from_arrays(
+        codes,
+        table=_table(jobs, made_steps=[image.step for image in made], recipe=recipe, codes=codes),
+        size_deg=model.info.size_deg,
+        display=display,
+        provenance=provenance_record(
+            config=repr(config),
+            inputs={f"model.{key}": str(value) for key, value in model.provenance.get("inputs", {}).items()},
+        ),
+        name="synthesis",
+    )
+    responses = model.predict(stimuli)
+    column = [scale.index(job.objective.target) if job.objective.target else -1 for job in jobs]
+    forecast = [float(responses[k, site]) if site >= 0 else float("nan") for k, site in enumerate(column)]
+    stimuli = stimuli.with_columns(forecast_driver=forecast)
+    trace = pd.DataFrame(
+        [
+            (name, step, score)
+            for name, image in zip(stimuli.stimulus_ids, made, strict=True)
+            for step, score in image.trace
+        ],
+        columns=["stimulus_id", "step", "score"],
+    )
+    return Synthesis(stimuli, trace, config)
+
+
+def site_scale(model: SiteModel | Ensemble, device: torch.device | str = "cpu") -> SiteScale:
+    """Return the names and natural statistics of a model's sites, as objectives need them.
+
+    Parameters
+    ----------
+    model : SiteModel or Ensemble
+        A fitted model.
+    device : torch.device or str
+        Where the statistics go.
+
+    Returns
+    -------
+    SiteScale
+        Names, means and standard deviations.
+    """
+    info = model.info
+    mean, std = (torch.tensor(values, device=device) for values in (info.natural_mean, info.natural_std))
+    return SiteScale(info.site_ids, mean, std)
+
+
+_recipe = recipe  # the argument of `synthesize` has the same name
+
+
+def family(objective: Objective) -> str:
+    """Return the word that names an objective's kind in tables and file names.
+
+    Parameters
+    ----------
+    objective : Objective
+        Any objective.
+
+    Returns
+    -------
+    str
+        ``"stretch"``, ``"one_hot"`` or ``"composed"``.
+    """
+    return "stretch" if isinstance(objective, Stretch) else "one_hot" if isinstance(objective, OneHot) else "composed"
+
+
+def _table(jobs: list[Job], *, made_steps: list[int], recipe: str | SynthesisConfig, codes: np.ndarray) -> pd.DataFrame:
+    # The same content hash that a set gives by itself, but with a file name that people can read.
+    return pd.DataFrame(
+        {
+            "stimulus_id": [_image_id(job, image) for job, image in zip(jobs, codes, strict=True)],
+            "family": [family(job.objective) for job in jobs],
+            "objective": [repr(job.objective) for job in jobs],
+            "target_site": [job.objective.target for job in jobs],
+            "seed": [job.seed for job in jobs],
+            "recipe": recipe if isinstance(recipe, str) else "custom",
+            "step": made_steps,
+        }
+    )
+
+
+def _image_id(job: Job, image: np.ndarray) -> str:
+    target = "".join(letter if letter.isalnum() else "-" for letter in job.objective.target) or "image"
+    return f"{family(job.objective)}_{target}_{job.seed}_{sha256_bytes(image.tobytes())[:8]}"
