@@ -15,6 +15,8 @@ import warnings
 from dataclasses import dataclass, field
 
 import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 
 from neural_fits._torchvision import import_torchvision
@@ -123,19 +125,23 @@ def load_backbone(name: str | nn.Module | Backbone, *, pretrained: bool = True) 
     if not isinstance(name, str):
         raise TypeError(f"backbone must be a name, an nn.Module or a Backbone, not {type(name).__name__}")
     if name in EMBEDDED:
-        return _load_embedded(name)
+        with torch.random.fork_rng(devices=[]):  # first weights, replaced at once, must not move the global generator
+            return _load_embedded(name)
     source, _, model = name.partition(":")
     loader = {"torchvision": _load_torchvision, "timm": _load_timm}.get(source)
     if loader is None or not model:
         known = [*EMBEDDED, "torchvision:NAME", "timm:NAME"]
         raise ValueError(f"unknown backbone {name!r}; {_suggest(name, known)}known: {', '.join(known)}")
     try:
-        return loader(model, pretrained)
-    except OSError as error:  # urllib's and the hubs' errors are OSErrors
+        with torch.random.fork_rng(devices=[], enabled=pretrained):
+            return loader(model, pretrained)
+    except (OSError, *HfHubHTTPError.__bases__) as error:  # the latter: whatever HTTP client the hub's version uses
         raise ValueError(
             f"the weights of backbone {name!r} could not be fetched ({type(error).__name__}); connect to the internet "
             f"once, or use an embedded network: {', '.join(EMBEDDED)}"
         ) from error
+    except RuntimeError as error:  # an unknown tag, a network without weights, a damaged download
+        raise ValueError(f"backbone {name!r} could not be made: {error}") from error
 
 
 def _suggest(name: str, known: list[str]) -> str:
@@ -203,11 +209,22 @@ def _load_timm(model: str, pretrained: bool) -> Backbone:
     known = timm.list_models()
     if model.split(".")[0] not in known:
         raise ValueError(f"timm has no network {model!r}; {_suggest(model, known)}see timm.list_models()")
+    if pretrained:
+        _require_weights(getattr(timm.get_pretrained_cfg(model), "hf_hub_id", None))
     network = timm.create_model(model, pretrained=pretrained)
     config = timm.data.resolve_model_data_config(network)
     fixed = bool(getattr(network, "pretrained_cfg", {}).get("fixed_input_size", False))
     name = _full("timm", model, pretrained)
     return Backbone(name, network, tuple(config["mean"]), tuple(config["std"]), config["input_size"][-1], fixed)
+
+
+def _require_weights(repository: str | None) -> None:
+    """Raise at once where weights are neither cached nor within reach: the hub's own client would try for a minute."""
+    if repository:
+        try:
+            snapshot_download(repository, local_files_only=True)
+        except LocalEntryNotFoundError:
+            HfApi().model_info(repository, timeout=10)
 
 
 def _full(source: str, model: str, pretrained: bool) -> str:

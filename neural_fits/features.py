@@ -7,7 +7,9 @@ Size, color and mean/std of a network live here and nowhere else. Used by every 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neural_fits.backbones import Backbone, load_backbone
+from neural_fits.parallel import side_by_side
 from stimuli import StimulusSet
+
+Result = TypeVar("Result")
+#: torch numbers hooks without a lock, and two of one number would remove each other
+_REGISTERING = threading.Lock()
 
 
 class _LayerReached(Exception):
@@ -120,15 +127,20 @@ class FeatureExtractor(nn.Module):
             size = (self.input_px, self.input_px)
             images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         normalized = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        return _as_map(self._run(normalized), self.layer)
+        return _as_map(self._run(normalized), self.layer, square=images.shape[-1] == images.shape[-2])
 
     def _run(self, inputs: Tensor) -> Tensor:
+        own_thread = threading.get_ident()
+
         def stop(_module: nn.Module, _inputs: object, output: object) -> None:
+            if threading.get_ident() != own_thread:  # another extractor's pass through the same network
+                return
             if not isinstance(output, Tensor):
                 raise ValueError(f"layer {self.layer!r} yields {type(output).__name__}, not one tensor; choose another")
             raise _LayerReached(output)
 
-        handle = self.network.get_submodule(self.layer).register_forward_hook(stop)
+        with _REGISTERING:
+            handle = self.network.get_submodule(self.layer).register_forward_hook(stop)
         try:
             self.network(inputs)
         except _LayerReached as reached:
@@ -153,22 +165,28 @@ class FeatureExtractor(nn.Module):
         Tensor, (stimulus, channel, height, width)
             Features, float32, on the extractor's device.
         """
-        features: Tensor | None = None
-        for start, images in image_batches(stimuli, batch_size, self.mean.device):
-            batch = self(images)
-            if features is None:  # one allocation: the set is never held twice
-                features = torch.empty((len(stimuli), *batch.shape[1:]), device=batch.device)
-            features[start : start + len(batch)] = batch
-        if features is None:
+        if not len(stimuli):
             raise ValueError("the stimulus set is empty; give at least one image")
+        device = self.mean.device
+        one = self(torch.from_numpy(stimuli.images([0])).to(device))
+        features = torch.empty((len(stimuli), *one.shape[1:]), device=device)  # the features are never held twice
+
+        def fill(start: int, images: Tensor) -> None:
+            features[start : start + len(images)] = self(images)
+
+        for_image_batches(fill, stimuli, batch_size, device)
         return features
 
 
-def image_batches(stimuli: StimulusSet, batch_size: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
-    """Yield (first index, images) of a stimulus set in batches.
+def for_image_batches(
+    function: Callable[[int, Tensor], Result], stimuli: StimulusSet, batch_size: int, device: torch.device
+) -> list[Result]:
+    """Call a function on a stimulus set in batches, without gradients, side by side on a CPU.
 
     Parameters
     ----------
+    function : callable
+        Takes the index of the first image and images (image, channel, height, width) in [0, 1].
     stimuli : StimulusSet
         The images.
     batch_size : int
@@ -176,19 +194,24 @@ def image_batches(stimuli: StimulusSet, batch_size: int, device: torch.device) -
     device : torch.device
         Where the images go.
 
-    Yields
-    ------
-    tuple of int and Tensor
-        Index of the first image, and images (image, channel, height, width) in [0, 1].
+    Returns
+    -------
+    list
+        What the function returned, in the order of the images.
     """
-    for start in range(0, len(stimuli), batch_size):
+
+    @torch.no_grad()
+    def call(start: int) -> Result:
         index = list(range(start, min(start + batch_size, len(stimuli))))
-        yield start, torch.from_numpy(np.ascontiguousarray(stimuli.images(index))).to(device)
+        return function(start, torch.from_numpy(np.ascontiguousarray(stimuli.images(index))).to(device))
+
+    return side_by_side(call, range(0, len(stimuli), batch_size), device)
 
 
-def _as_map(output: Tensor, layer: str) -> Tensor:
-    if output.ndim == 4:
-        return output
+def _as_map(output: Tensor, layer: str, square: bool) -> Tensor:
+    if output.ndim == 4:  # Swin and ConvNeXt compute in (image, height, width, channel)
+        channels_last = square and output.shape[1] == output.shape[2] != output.shape[3]
+        return output.permute(0, 3, 1, 2) if channels_last else output
     if output.ndim == 2:
         return output[:, :, None, None]
     if output.ndim == 3:  # tokens of a transformer, class and register tokens first

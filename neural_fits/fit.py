@@ -19,6 +19,7 @@ from neural_fits.backbones import Backbone
 from neural_fits.factorized import fit_factorized
 from neural_fits.features import FeatureExtractor
 from neural_fits.local import fit_local
+from neural_fits.parallel import side_by_side
 from neural_fits.readout import LinearReadout, Solver, fit_complete
 from neural_fits.recordings import SiteRecordings
 from neural_fits.ridge import cross_validate_ridge, fit_ridge, gram
@@ -114,6 +115,7 @@ def fit_sites(
     responses = recordings.mean()
     _check_enough(responses, recordings.site_ids, groups, folds)
     pairs = list(GroupKFold(folds, shuffle=True, random_state=seed).split(responses, groups=groups))
+    _check_trainable(responses, recordings.site_ids, pairs)
     names = [backbone] if isinstance(backbone, (str, nn.Module, Backbone)) else list(backbone)
     extractors = [FeatureExtractor(name, _layer(name, layer), input_px) for name in names]
     info = _site_info(stimuli, recordings, responses)
@@ -222,15 +224,19 @@ def _fit_and_cross_validate(
     features: Tensor, responses: NDArray[np.float32], readout: str, folds: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[LinearReadout, np.ndarray]:
     if readout == "ridge":  # folds come from one Gram matrix
-        kernel = gram(features)
-        return fit_complete(fit_ridge, features, responses), cross_validate_ridge(kernel, responses, folds)
-    solver = READOUTS[readout]
+        held_out = cross_validate_ridge(gram(features), responses, folds)
+        return fit_complete(fit_ridge, features, responses), held_out
     predicted = np.full(responses.shape, np.nan, dtype=np.float32)
-    for train, test in folds:
-        rows = torch.from_numpy(train).to(features.device)
-        model = fit_complete(solver, features[rows], responses[train])
-        predicted[test] = model(features[torch.from_numpy(test).to(features.device)]).cpu().numpy()
-    return fit_complete(solver, features, responses), predicted
+
+    def fit(train: NDArray[np.int_], test: NDArray[np.int_]) -> LinearReadout:
+        rows, held = (torch.from_numpy(index).to(features.device) for index in (train, test))
+        model = fit_complete(READOUTS[readout], features[rows], responses[train])
+        predicted[test] = model(features[held]).cpu().numpy()
+        return model
+
+    everything, nothing = np.arange(len(responses)), np.arange(0)
+    models = side_by_side(lambda fold: fit(*fold), [*folds, (everything, nothing)], features.device)
+    return models[-1], predicted
 
 
 def _groups(stimuli: StimulusSet, column: str) -> NDArray[np.generic]:
@@ -240,7 +246,9 @@ def _groups(stimuli: StimulusSet, column: str) -> NDArray[np.generic]:
     if column != "photograph":  # asked for by name, so its absence is a mistake
         close = difflib.get_close_matches(column, list(table.columns), n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"the stimulus set has no column {column!r} to group by; {hint}it has: {', '.join(map(str, table))}")
+        raise ValueError(
+            f"the stimulus set has no column {column!r} to group by; {hint}it has: {', '.join(map(str, table))}"
+        )
     return np.asarray(stimuli.stimulus_ids)
 
 
@@ -256,17 +264,17 @@ def _layer(backbone: str | nn.Module | Backbone, layer: str | None) -> str:
 
 
 def _site_info(stimuli: StimulusSet, recordings: SiteRecordings, responses: NDArray[np.float32]) -> SiteInfo:
-    std = np.nanstd(responses, axis=0)
-    if (std == 0).any():
-        silent = [site for site, value in zip(recordings.site_ids, std, strict=True) if value == 0]
+    constant = np.nanmax(responses, axis=0) == np.nanmin(responses, axis=0)
+    if constant.any():
+        silent = [site for site, same in zip(recordings.site_ids, constant, strict=True) if same]
         raise ValueError(
             f"{len(silent)} site(s) respond equally to every stimulus: {', '.join(silent[:5])}; drop them with "
             "recordings.select_sites([...])"
         )
     return SiteInfo(
         tuple(recordings.site_ids),
-        tuple(np.nanmean(responses, axis=0).tolist()),
-        tuple(std.tolist()),
+        tuple(np.nanmean(responses, axis=0, dtype=np.float64).tolist()),
+        tuple(np.nanstd(responses, axis=0, dtype=np.float64).tolist()),
         stimuli.size_px,
         float(stimuli.size_deg),
         recordings.unit,
@@ -283,8 +291,20 @@ def _check_enough(
     few = [site for site, n in zip(site_ids, shown, strict=True) if n < 4 * folds]
     if few:
         raise ValueError(
-            f"{len(few)} site(s) have responses to fewer than {4 * folds} stimuli: {', '.join(few[:5])}; record more, or "
-            "drop them with recordings.select_sites([...])"
+            f"{len(few)} site(s) have responses to fewer than {4 * folds} stimuli: {', '.join(few[:5])}; record more, "
+            "or drop them with recordings.select_sites([...])"
+        )
+
+
+def _check_trainable(
+    responses: NDArray[np.float32], site_ids: Sequence[str], pairs: list[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    fewest = np.min([np.isfinite(responses[train]).sum(0) for train, _ in pairs], axis=0)
+    lost = [site for site, n in zip(site_ids, fewest, strict=True) if n < 2]
+    if lost:
+        raise ValueError(
+            f"{len(lost)} site(s) were recorded on too few groups of stimuli, so that a fold has nothing to train on: "
+            f"{', '.join(lost[:5])}; drop them with recordings.select_sites([...])"
         )
 
 

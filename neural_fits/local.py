@@ -1,13 +1,12 @@
 """Local readout: a site sees the image through a receptive-field window and weighs channels, not places.
 
-In: features and responses. Out: a `LinearReadout`. Features are pooled by Gaussian windows; channels are fitted by ridge
-in each window; a site averages its best windows. Used by `fit_sites(readout="local")`, the default.
+In: features and responses. Out: a `LinearReadout`. Features are pooled by Gaussian windows; channels are fitted by
+ridge in each window; a site averages its best windows. Used by `fit_sites(readout="local")`, the default.
 """
 
 from __future__ import annotations
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from neural_fits.readout import LinearReadout
@@ -85,8 +84,7 @@ def fit_local(features: Tensor, responses: Tensor) -> LinearReadout:
     pooled = pooled - center
     mean = responses.mean(0)
     centered = responses - mean
-    with threadpool_limits(1):
-        values, axes = torch.linalg.eigh(pooled.transpose(1, 2) @ pooled)
+    values, axes = torch.linalg.eigh(pooled.transpose(1, 2) @ pooled)
     values = values.clamp(min=1e-6 * values.amax(1, keepdim=True).clamp(min=1e-12))
     scores = pooled @ axes / values.sqrt()[:, None]  # orthonormal columns, (window, stimulus, channel)
     rotated = scores.transpose(1, 2) @ centered  # (window, channel, site)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from neural_fits.parallel import side_by_side
 from neural_fits.readout import LinearReadout
 
 #: penalties tried, relative to the mean eigenvalue of the Gram matrix
@@ -107,9 +107,9 @@ def solve_dual(kernel: Tensor, responses: Tensor, alphas: Sequence[float] | None
     True
     """
     count = len(responses)
-    centered = (responses - responses.mean(0)).double()
-    with threadpool_limits(1):  # an eigenproblem of this size is several times slower on contended threads
-        values, vectors = torch.linalg.eigh(kernel.double())
+    responses = responses.double()  # a mean rounded to float32 would decide between small penalties
+    centered = responses - responses.mean(0)
+    values, vectors = torch.linalg.eigh(kernel.double())
     values = values.clamp(min=0)
     if alphas is None:
         alphas = [relative * max(values.mean().item(), 1e-12) for relative in RELATIVE_ALPHAS]
@@ -185,7 +185,9 @@ def cross_validate_ridge(
         Predictions for stimuli of the test folds, NaN elsewhere.
     """
     predicted = np.full(responses.shape, np.nan, dtype=np.float32)
-    for train, test in folds:
+
+    def solve(fold: tuple[np.ndarray, np.ndarray]) -> None:
+        train, test = fold
         patterns, member = np.unique(np.isfinite(responses[train]), axis=1, return_inverse=True)
         for pattern in range(patterns.shape[1]):
             rows, sites = train[patterns[:, pattern]], np.flatnonzero(member.ravel() == pattern)
@@ -194,4 +196,6 @@ def cross_validate_ridge(
             solution = solve_dual(center(kernel, at), known)
             values = center(kernel, at, held) @ solution.dual + known.mean(0)
             predicted[np.ix_(test, sites)] = values.float().cpu().numpy()
+
+    side_by_side(solve, folds, kernel.device)
     return predicted

@@ -1,7 +1,7 @@
 """A brain to try everything on: sites of an independent network, seen only through noisy trials.
 
-In: images. Out: `SiteRecordings` with trial noise. The driver never sees the network or its weights; the noiseless truth
-is there for evaluation only. Used by ``npc demo``, tests and benchmarks.
+In: images. Out: `SiteRecordings` with trial noise. The driver never sees the network or its weights; the noiseless
+truth is there for evaluation only. Used by ``npc demo``, tests and benchmarks.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neural_fits.features import FeatureExtractor, image_batches
+from neural_fits.features import FeatureExtractor, for_image_batches
 from neural_fits.recordings import SiteRecordings
 from stimuli import StimulusSet
 
 #: RMS contrast, in units of [0, 1], that halves a response; natural photographs have about 0.2
 _HALF_CONTRAST = 0.05
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class SimulatedBrain(nn.Module):
     rectifying and saturating nonlinearity and is scaled by the RMS contrast c of the luminance inside the field,
     ``h = log(1 + exp(1.5 z))``, ``rate = peak * h / (4 + h) * c^2 / (c^2 + 0.05^2)``: networks with batch normalization
     answer to images of 2 % contrast as to any other, neurons do not. A trial is ``rate + noise`` with variance
-    proportional to the rate, so that the reliability of the mean of 8 repeats is the one asked for. Sparseness, ratio of
-    best to mean response and reliability are then close to those of V4 sites.
+    proportional to the rate, so that the reliability of the mean of 8 repeats is the one asked for. Sparseness, ratio
+    of best to mean response and reliability are then close to those of V4 sites.
 
     Parameters
     ----------
@@ -56,6 +57,11 @@ class SimulatedBrain(nn.Module):
         Its layer.
     reliability : tuple of float
         Reliabilities (Spearman-Brown, 8 repeats) are drawn uniformly from this range.
+
+    Raises
+    ------
+    ValueError
+        For too few sites or images, or reliabilities outside (0, 1].
 
     Examples
     --------
@@ -79,16 +85,19 @@ class SimulatedBrain(nn.Module):
         super().__init__()
         if n_sites < 1 or len(reference) < 2:
             raise ValueError(f"{n_sites} site(s) and {len(reference)} reference image(s): expected 1 and 2 at least")
+        if not 0 < reliability[0] <= reliability[1] <= 1:
+            raise ValueError(f"reliability is {reliability}; expected (lowest, highest), above 0 and at most 1")
         rng = np.random.default_rng(seed)
         self.extractor = FeatureExtractor(backbone, layer)
         self.site_ids = [f"site{k:02d}" for k in range(n_sites)]
         features = self.extractor.extract(reference)
         self._sites = _draw_sites(features, n_sites, rng)
+        self._size_px = tuple(reference.size_px)
         self._fields = _fields(self._sites, reference.size_px)
         drive = features.flatten(1) @ self._sites.weight.flatten(1).T
         self._drive_mean, self._drive_std = drive.mean(0), drive.std(0)
         self._peak = torch.from_numpy(rng.uniform(20.0, 60.0, n_sites)).float()
-        contrasts = [self._contrast(images) for _, images in image_batches(reference, 32, torch.device("cpu"))]
+        contrasts = for_image_batches(lambda _, images: self._contrast(images), reference, 32, _CPU)
         rates = self._rate(drive, torch.cat(contrasts))
         asked = torch.from_numpy(rng.uniform(*reliability, n_sites)).float()
         # variance of one trial at the mean rate, from reliability = signal / (signal + trial / 8)
@@ -108,11 +117,20 @@ class SimulatedBrain(nn.Module):
         -------
         Tensor, (image, site)
             Rates in spikes/s.
+
+        Raises
+        ------
+        ValueError
+            For images of another size.
         """
+        if tuple(images.shape[-2:]) != self._size_px:
+            raise ValueError(
+                f"images are {images.shape[-2]} x {images.shape[-1]} px, the reference of this brain was "
+                f"{self._size_px[0]} x {self._size_px[1]} px; resize them"
+            )
         drive = self.extractor(images).flatten(1) @ self._sites.weight.flatten(1).T
         return self._rate(drive, self._contrast(images))
 
-    @torch.no_grad()
     def truth(self, stimuli: StimulusSet) -> np.ndarray:
         """Return the noiseless rates of a stimulus set: for evaluation only.
 
@@ -126,7 +144,7 @@ class SimulatedBrain(nn.Module):
         ndarray, (stimulus, site)
             Rates in spikes/s.
         """
-        return np.concatenate([self(images).numpy() for _, images in image_batches(stimuli, 32, torch.device("cpu"))])
+        return np.concatenate(for_image_batches(lambda _, images: self(images).numpy(), stimuli, 32, _CPU))
 
     def record(self, stimuli: StimulusSet, *, n_repeats: int = 8, seed: int = 0) -> SiteRecordings:
         """Show the images and return noisy trials.
@@ -175,7 +193,8 @@ class SimulatedBrain(nn.Module):
 
 def _draw_sites(features: Tensor, n_sites: int, rng: np.random.Generator) -> _Sites:
     channels, height, width = features.shape[1:]
-    std = features.std((0, 2, 3)).clamp(min=1e-6).numpy()
+    std = features.std((0, 2, 3)).numpy()
+    std[std < 1e-6] = np.inf  # a channel silent on the reference would drown the others on other images
     center_x, center_y = rng.uniform(0.3, 0.7, (2, n_sites))
     sigma = rng.uniform(0.06, 0.14, n_sites)
     weight = np.zeros((n_sites, channels, height, width), dtype=np.float32)

@@ -1,7 +1,7 @@
 """A fitted model of recorded sites: images in, responses out, in the recording's own unit.
 
-In: a `FeatureExtractor` and a `LinearReadout`. Out: an ``nn.Module`` that maps images (image, channel, height, width) in
-[0, 1] to responses (image, site). `Ensemble` averages several. Made by `fit_sites`, driven by `synthesize`.
+In: a `FeatureExtractor` and a `LinearReadout`. Out: an ``nn.Module`` that maps images (image, channel, height, width)
+in [0, 1] to responses (image, site). `Ensemble` averages several. Made by `fit_sites`, driven by `synthesize`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from neural_fits.backbones import Backbone
-from neural_fits.features import FeatureExtractor, image_batches
+from neural_fits.features import FeatureExtractor, for_image_batches
 from neural_fits.readout import LinearReadout
 from stimuli import StimulusSet
-from stimuli.files import atomic_folder
+from stimuli.files import atomic_folder, made_of
 from stimuli.provenance import sha256_bytes, to_jsonable
 
 FORMAT_VERSION = 1
+#: whether a folder holds a model and nothing else, so that it may be replaced
+MODEL_FILES = made_of("model.json", "weights.safetensors")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,6 @@ class _Predictor(nn.Module):
         """Names of the sites, in the order of the responses."""
         return self.info.site_ids
 
-    @torch.no_grad()
     def predict(self, stimuli: StimulusSet, batch_size: int = 32) -> np.ndarray:
         """Return the predicted responses to a stimulus set.
 
@@ -95,7 +96,8 @@ class _Predictor(nn.Module):
             Responses in the recording's unit, float32.
         """
         device = next(self.buffers()).device
-        return np.concatenate([self(images).cpu().numpy() for _, images in image_batches(stimuli, batch_size, device)])
+        parts = for_image_batches(lambda _, images: self(images).cpu().numpy(), stimuli, batch_size, device)
+        return np.concatenate(parts)
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the model to a folder: ``model.json`` and ``weights.safetensors``, whole or not at all.
@@ -134,8 +136,10 @@ class _Predictor(nn.Module):
             "ensemble": isinstance(self, Ensemble),
             "weights_sha256": sha256_bytes(weights),
             "members": [member._describe() for member in members],
+            "scores": _scores_to_json(self.scores),
+            "provenance": to_jsonable(self.provenance),
         }
-        with atomic_folder(folder, overwrite, lambda path: (path / "model.json").is_file()) as target:
+        with atomic_folder(folder, overwrite, MODEL_FILES) as target:
             (target / "weights.safetensors").write_bytes(weights)
             (target / "model.json").write_text(json.dumps(manifest, indent=1, allow_nan=False))
         return Path(folder)
@@ -217,14 +221,13 @@ class SiteModel(_Predictor):
         return [self]
 
     def _describe(self) -> dict[str, Any]:
-        scores = None if self.scores is None else json.loads(self.scores.to_json(orient="split", double_precision=15))
         return {
             "backbone": self.extractor.backbone.name,
             "backbone_sha256": self.extractor.backbone.weights_sha256,
             "layer": self.extractor.layer,
             "input_px": self.extractor.input_px,
             "info": to_jsonable(self.info),
-            "scores": scores,
+            "scores": _scores_to_json(self.scores),
             "provenance": to_jsonable(self.provenance),
         }
 
@@ -313,21 +316,29 @@ def load_model(folder: str | Path, backbones: dict[str, nn.Module | Backbone] | 
     folder = Path(folder)
     if not (folder / "model.json").is_file():
         raise FileNotFoundError(f"there is no model in {str(folder)!r}: model.json is missing; make one with npc fit")
+    damaged = f"{str(folder / 'model.json')!r} is not a model manifest or was damaged; fit again"
     try:
         manifest = json.loads((folder / "model.json").read_text())
-        version, members = int(manifest["format_version"]), list(manifest["members"])
+        version = int(manifest["format_version"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(folder / 'model.json')!r} is not a model manifest or was damaged; fit again") from error
+        raise ValueError(damaged) from error
     if version > FORMAT_VERSION:
         raise ValueError(
             f"the model in {str(folder)!r} has format {version}, this version reads up to {FORMAT_VERSION}; update"
         )
     weights = folder / "weights.safetensors"
-    if not weights.is_file() or sha256_bytes(weights.read_bytes()) != manifest["weights_sha256"]:
+    if not weights.is_file() or sha256_bytes(weights.read_bytes()) != manifest.get("weights_sha256"):
         raise ValueError(f"{str(weights)!r} is missing or was changed since the model was saved; fit again")
     tensors = load(weights.read_bytes())
-    models = [_restore(entry, tensors, k, backbones or {}) for k, entry in enumerate(members)]
-    return Ensemble(models) if manifest["ensemble"] else models[0]
+    try:
+        models = [_restore(entry, tensors, k, backbones or {}) for k, entry in enumerate(manifest["members"])]
+        if not manifest["ensemble"]:
+            return models[0]
+        ensemble = Ensemble(models)
+        ensemble.scores, ensemble.provenance = _scores_from_json(manifest["scores"]), manifest["provenance"]
+        return ensemble
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(damaged) from error
 
 
 def _restore(
@@ -346,9 +357,17 @@ def _restore(
     info = dict(entry["info"])
     for field in ("site_ids", "natural_mean", "natural_std", "size_px"):
         info[field] = tuple(info[field])
-    scores = None
-    if entry["scores"] is not None:
-        scores = pd.DataFrame(entry["scores"]["data"], entry["scores"]["index"], entry["scores"]["columns"])
-        scores.index.name = "site_id"
     readout = LinearReadout(tensors[f"{k}.weight"], tensors[f"{k}.bias"])
-    return SiteModel(extractor, readout, SiteInfo(**info), scores, entry["provenance"])
+    return SiteModel(extractor, readout, SiteInfo(**info), _scores_from_json(entry["scores"]), entry["provenance"])
+
+
+def _scores_to_json(scores: pd.DataFrame | None) -> dict[str, Any] | None:
+    return None if scores is None else json.loads(scores.to_json(orient="split", double_precision=15))
+
+
+def _scores_from_json(stored: dict[str, Any] | None) -> pd.DataFrame | None:
+    if stored is None:
+        return None
+    index = pd.Index(stored["index"], name="site_id", dtype=str)
+    # JSON's null is NaN: a column of nothing else must stay a column of numbers.
+    return pd.DataFrame(stored["data"], index, stored["columns"]).apply(pd.to_numeric)

@@ -29,6 +29,77 @@ def _make_parents(folder: Path) -> list[Path]:
     return made
 
 
+def require_free(path: str | os.PathLike[str], overwrite: bool, is_ours: Callable[[Path], bool]) -> None:
+    """
+    Raise unless a folder may be written at `path`: call it before long work.
+
+    Parameters
+    ----------
+    path : path
+        The folder to make.
+    overwrite : bool
+        Whether an existing, non-empty folder may be replaced.
+    is_ours : callable
+        Takes the existing folder and says whether it is of the kind that may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` is a file, or a non-empty folder that may not be replaced.
+    OSError
+        If the location cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     require_free(f"{place}/new", overwrite=False, is_ours=lambda old: False)
+    """
+    target = Path(path).resolve()
+    nearest = next(folder for folder in (target, *target.parents) if folder.exists())
+    if nearest == target:
+        if not target.is_dir():
+            raise FileExistsError(f"{target} is a file: choose another folder name.")
+        if any(target.iterdir()):
+            if not overwrite:
+                raise FileExistsError(
+                    f"{target} exists and is not empty: choose another folder, or replace it with --overwrite "
+                    "(overwrite=True in Python)."
+                )
+            if not is_ours(target):
+                raise FileExistsError(
+                    f"{target} holds something else than what would replace it: choose another folder."
+                )
+    elif not nearest.is_dir():
+        raise NotADirectoryError(f"Cannot write {target}: {nearest} is a file; choose a location that can be written.")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"Cannot write {target}: permission denied; choose a location that can be written.")
+
+
+def made_of(*names: str) -> Callable[[Path], bool]:
+    """
+    Return a test whether a folder holds nothing but these names, so that replacing it deletes nobody's files.
+
+    Parameters
+    ----------
+    *names : str
+        Names of the files and folders that a writer makes.
+
+    Returns
+    -------
+    callable
+        Takes a folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     made_of("model.json")(Path(place))
+    True
+    """
+    return lambda folder: {entry.name for entry in folder.iterdir()} <= set(names)
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str], overwrite: bool, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
     """
@@ -68,25 +139,12 @@ def atomic_folder(path: str | os.PathLike[str], overwrite: bool, is_ours: Callab
     whole
     """
     target = Path(path).resolve()
+    require_free(target, overwrite, is_ours)
     made: list[Path] = []
     temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
     try:
-        if target.exists():
-            if not target.is_dir():
-                raise FileExistsError(f"{target} is a file: choose another folder name.")
-            if any(target.iterdir()):
-                if not overwrite:
-                    raise FileExistsError(
-                        f"{target} exists and is not empty: choose another folder or pass overwrite=True."
-                    )
-                if not is_ours(target):
-                    raise FileExistsError(
-                        f"{target} holds something else than what would replace it: choose another folder."
-                    )
         made = _make_parents(target.parent)
         temporary.mkdir()
-    except FileExistsError:
-        raise
     except OSError as error:
         _remove_empty(made)
         raise _sentence(error, "write", target) from error

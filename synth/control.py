@@ -1,13 +1,14 @@
 """Did it work? Achieved control beside the forecasts, on recorded responses.
 
 In: synthesized and natural stimuli, drivers, validators, recordings of both sets. Out: a `ControlReport` with one row
-per image and per target. Every prediction is made from the images as saved. Called by users, ``npc evaluate``, the demo.
+per image and per target. Every prediction is made from the images as saved. Called by users, ``npc evaluate``, demo.
 """
 
 from __future__ import annotations
 
 import html
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class ControlReport:
     stimuli, reference : StimulusSet
         The images judged and the natural images compared with.
     best_natural_ids : dict
-        For every objective, the natural image that serves as its baseline most often.
+        For every objective, as written in the tables, the natural image that serves as its baseline most often.
     """
 
     images: pd.DataFrame
@@ -105,10 +106,10 @@ def evaluate_control(
     """Compare what synthesized images do with what natural images do, and with what was forecast.
 
     *Stretch*: mean response of the target site to the images made for it, over images and repeats, against the best
-    natural image. *One-hot*: ``softmax_target(z)`` over the population, with responses z-scored over the natural images,
+    natural image. *One-hot*: ``softmax_target(z)`` over the population, with responses z-scored over natural images,
     against the natural image that scores best. Either way the best natural image is chosen on one random half of the
     repeats and measured on the other (mean over splits and both directions), because the maximum of many noisy means is
-    biased upward; one-hot scores of synthesized images are taken on halves too, so that noise enters both alike.
+    biased upward; one-hot scores of synthesized images are taken on as many trials, so that noise enters both alike.
 
     Parameters
     ----------
@@ -117,10 +118,10 @@ def evaluate_control(
     reference : StimulusSet
         Natural images.
     recordings : SiteRecordings
-        Responses to the natural images, and to the synthesized ones where they were shown; without the latter the
+        Responses to the natural images, and to the synthesized ones if they were shown; without any of the latter the
         report holds forecasts only.
     drivers : sequence of SiteModel or Ensemble
-        Models that made the images.
+        Models that made the images; the sites of the first are the population of a `OneHot` that names none.
     validators : sequence of SiteModel or Ensemble
         Models that did not: fitted on other images, with another mapping or network.
     seed : int
@@ -142,9 +143,10 @@ def evaluate_control(
     """
     if not drivers:
         raise ValueError("no driver was given; name at least one model in drivers=[...]")
-    objectives = _objectives(stimuli)
+    objectives = _objectives(stimuli, drivers[0].site_ids)
     natural = recordings.align(reference, extra="drop")
-    shown = set(recordings.stimulus_ids) >= set(stimuli.stimulus_ids)
+    natural.check_usable()
+    shown = set(recordings.stimulus_ids) & set(stimuli.stimulus_ids)  # some but not all is an error, not a forecast
     achieved = recordings.align(stimuli, extra="drop") if shown else None
     scale = _recorded_scale(natural)
     forecasts = {
@@ -157,13 +159,15 @@ def evaluate_control(
         images[f"forecast_{role}"] = np.mean(values, axis=0) if values else np.nan
     baseline, best = _best_natural(natural, list(dict.fromkeys(objectives)), scale, seed)
     images["best_natural"] = [baseline[objective] for objective in objectives]
-    images["achieved"] = np.nan if achieved is None else _achieved(achieved, objectives, scale, seed)
+    trials = max(int(np.median(natural.n_repeats)) // 2, 1)  # as many as a half of the natural ones holds
+    images["achieved"] = np.nan if achieved is None else _achieved(achieved, objectives, scale, trials, seed)
     targets = _per_target(images)
     summary = _summarize(targets, len(reference), seed)
-    return ControlReport(images, targets, summary, stimuli, reference, {repr(key): best[key] for key in best})
+    best_ids = {text: best[key] for text, key in zip(images["objective"], objectives, strict=True)}
+    return ControlReport(images, targets, summary, stimuli, reference, best_ids)
 
 
-def _objectives(stimuli: StimulusSet) -> list[Objective]:
+def _objectives(stimuli: StimulusSet, everything: tuple[str, ...]) -> list[Objective]:
     table = stimuli.table
     for column in ("objective", "target_site"):
         if column not in table:
@@ -172,9 +176,10 @@ def _objectives(stimuli: StimulusSet) -> list[Objective]:
     known = [objective for objective in parsed if isinstance(objective, (Stretch, OneHot))]
     if len(known) != len(parsed):
         raise ValueError("control is defined for Stretch and OneHot; select those images with stimuli.select(...)")
-    # One-hot control is scored as a probability whatever form was climbed.
+    # One-hot control is scored as a probability whatever form was climbed, and over the same sites in every model and
+    # in the recordings, which may hold more.
     return [
-        OneHot(objective.site, objective.population, objective.temperature, form="softmax")
+        OneHot(objective.site, objective.population or everything, objective.temperature, form="softmax")
         if isinstance(objective, OneHot)
         else objective
         for objective in known
@@ -218,8 +223,9 @@ def _best_natural(
                 usable = np.isfinite(scores) & np.isfinite(held)
                 if not usable.any():
                     raise ValueError(
-                        f"no natural image has two repeats at the sites of {objective!r}; the best natural image must "
-                        "be chosen on one half of the repeats and measured on the other: record more repeats"
+                        f"no natural image has two repeats at every site of {objective!r}, or one of these sites never "
+                        "varies; the best natural image must be chosen on one half of the repeats and measured on the "
+                        "other: record more repeats, or name a smaller population"
                     )
                 best = int(np.where(usable, scores, -np.inf).argmax())
                 values[objective].append(float(held[best]))
@@ -232,15 +238,24 @@ def _best_natural(
 
 
 def _achieved(
-    recorded: SiteRecordings, objectives: list[Objective], scale: SiteScale, seed: int
+    recorded: SiteRecordings, objectives: list[Objective], scale: SiteScale, trials: int, seed: int
 ) -> NDArray[np.float64]:
-    mean = recorded.mean()
-    halves = [half for split in range(_SPLITS) for half in recorded.halves(seed + split)]
+    means = [_mean_of_trials(recorded.responses, trials, seed + split) for split in range(2 * _SPLITS)]
     values = []
     for k, objective in enumerate(objectives):
-        shown = [mean] if isinstance(objective, Stretch) else halves
+        shown = [recorded.mean()] if isinstance(objective, Stretch) else means
         values.append(float(np.mean([_score(objective, part[k : k + 1], scale)[0] for part in shown])))
     return np.array(values)
+
+
+def _mean_of_trials(responses: NDArray[np.float32], trials: int, seed: int) -> NDArray[np.float32]:
+    """Return means (image, site) over that many random trials of each image, fewer where fewer were recorded."""
+    keys = np.random.default_rng(seed).random(responses.shape[:2])
+    keys[np.isnan(responses).all(2)] = np.inf
+    chosen = np.argsort(keys, axis=1)[:, :trials, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an image that a site was never shown stays NaN
+        return np.nanmean(np.take_along_axis(responses, chosen, axis=1), axis=1)
 
 
 def _per_target(images: pd.DataFrame) -> pd.DataFrame:

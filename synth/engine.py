@@ -8,6 +8,7 @@ its neighbors. Called by `synthesize` only.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neural_fits.parallel import side_by_side
 from stimuli.appearance import quantize, to_float
 from synth.constraints import fix_luminance_contrast, gaussian_blur, total_variation
 from synth.image_params import PARAMS, STARTS, Fourier, Pixels
@@ -64,7 +66,7 @@ def run(
     config: SynthesisConfig,
     size_px: tuple[int, int],
     *,
-    slots: int = 16,
+    slots: int = 4,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Made]:
@@ -96,21 +98,49 @@ def run(
 
     Raises
     ------
-    FloatingPointError
-        When a score is not a number; the message names the objective.
+    ValueError
+        When an image or a score is no longer finite; the message names the objective.
     """
-    made: list[Made] = []
-    for first in range(0, len(jobs), slots):
+    tally = _Tally(len(jobs) * config.steps, progress)
+
+    def make(first: int) -> list[Made]:
         chunk = list(jobs[first : first + slots])
         filled = chunk + [chunk[-1]] * (slots - len(chunk))
-        done = first * config.steps
+        try:
+            return _run_batch(model, scale, filled, config, size_px, device, tally.of_batch(len(chunk)))[: len(chunk)]
+        except BaseException as error:
+            tally.stopped = tally.stopped or error
+            raise
 
-        def report(step: int, done: int = done, live: int = len(chunk)) -> None:
-            if progress is not None:
-                progress(done + step * live, len(jobs) * config.steps)
+    try:
+        return [image for batch in side_by_side(make, range(0, len(jobs), slots), device) for image in batch]
+    except BaseException as error:  # also Ctrl-C: batches on other threads end at their next reading
+        tally.stopped = tally.stopped or error
+        raise tally.stopped from None  # the first failure, not that of a batch which it stopped
 
-        made += _run_batch(model, scale, filled, config, size_px, device, report)[: len(chunk)]
-    return made
+
+class _Tally:
+    """Image steps done by all batches together."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.total, self.progress, self.done = total, progress, 0
+        self.stopped: BaseException | None = None
+        self._lock = threading.Lock()
+
+    def of_batch(self, images: int) -> Callable[[int], None]:
+        seen = 0
+
+        def report(step: int) -> None:
+            nonlocal seen
+            if self.stopped:
+                raise InterruptedError("another batch failed or the run was interrupted")
+            with self._lock:
+                self.done += (step - seen) * images
+                seen = step
+                if self.progress is not None and self.done:
+                    self.progress(self.done, self.total)
+
+        return report
 
 
 def _run_batch(
@@ -160,14 +190,22 @@ class _Best:
     @torch.no_grad()
     def read(self, step: int, model: nn.Module, scale: SiteScale, images: Tensor) -> None:
         written = (0.5 + self.config.output_gain * (images - 0.5)).clamp(0, 1)
+        self._refuse_infinite("image", written.mean((1, 2, 3)).tolist(), step)
         codes, _ = quantize(written.cpu().numpy())
         scores = _scores(self.jobs, model(torch.from_numpy(to_float(codes)).to(images.device)), scale).tolist()
+        self._refuse_infinite("score", scores, step)
         for slot, score in enumerate(scores):
-            if not np.isfinite(score):
-                raise FloatingPointError(f"the score of {self.jobs[slot].objective!r} became {score} at step {step}")
             self.traces[slot].append((step, score))
             if self.config.keep == "last" or score > self.kept[slot][0]:
                 self.kept[slot] = (score, step, codes[slot])
+
+    def _refuse_infinite(self, what: str, values: list[float], step: int) -> None:
+        for job, value in zip(self.jobs, values, strict=True):
+            if not np.isfinite(value):
+                raise ValueError(
+                    f"the {what} of {job.objective!r} became {value} at step {step}; lower step_size, or look for "
+                    "infinite or missing numbers in the model's weights and site statistics"
+                )
 
     def made(self) -> list[Made]:
         return [
@@ -209,14 +247,14 @@ class _Adam:
 
 
 class _GradientStd:
-    """The rule of 2019: ``x + step * g / (std(g) + 1e-8)``, std over the pixels of an image, mean not removed."""
+    """The rule of 2019: ``x + step * g / (std(g) + 1e-8)``, std over the latent of an image, mean not removed."""
 
     def __init__(self, latent: Tensor, step_size: float) -> None:
         self.latent, self.step_size = latent, step_size
 
     @torch.no_grad()
     def __call__(self, gradient: Tensor) -> None:
-        std = gradient.std((1, 2, 3), keepdim=True, unbiased=False)
+        std = gradient.std(tuple(range(1, gradient.ndim)), keepdim=True, unbiased=False)
         self.latent += self.step_size * gradient / (std + 1e-8)
 
 

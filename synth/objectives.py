@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +60,7 @@ class SiteScale:
         if site not in self.site_ids:
             close = difflib.get_close_matches(site, self.site_ids, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; the first are {', '.join(self.site_ids[:5])}"
-            raise ValueError(f"the model has no site {site!r} among its {len(self.site_ids)}{hint}")
+            raise ValueError(f"there is no site {site!r} among the {len(self.site_ids)}{hint}")
         return self.site_ids.index(site)
 
     def indices(self, sites: tuple[str, ...] | None) -> list[int]:
@@ -125,10 +126,19 @@ class Objective:
 class Weighted(Objective):
     """A weighted sum of objectives: ``sum_k w_k * score_k``.
 
+    Sums of sums are written out, so that equal sums have equal terms.
+
     Parameters
     ----------
     terms : tuple of (float, Objective)
         Weights and objectives.
+
+    Raises
+    ------
+    TypeError
+        When a term is not an objective.
+    ValueError
+        When there is no term, or a weight is not finite.
 
     Examples
     --------
@@ -137,6 +147,17 @@ class Weighted(Objective):
     """
 
     terms: tuple[tuple[float, Objective], ...]
+
+    def __post_init__(self) -> None:
+        flat: list[tuple[float, Objective]] = []
+        for weight, term in self.terms:
+            if not isinstance(term, Objective):
+                raise TypeError(f"{term!r} is not an objective; add and subtract objectives, multiply them by numbers")
+            parts = term.terms if isinstance(term, Weighted) else ((1.0, term),)
+            flat += [(float(weight) * inner, part) for inner, part in parts]
+        if not flat or not all(math.isfinite(weight) for weight, _ in flat):
+            raise ValueError(f"weights are {[weight for weight, _ in flat]}; expected one finite number or more")
+        object.__setattr__(self, "terms", tuple(flat))
 
     @property
     def target(self) -> str:
@@ -161,10 +182,16 @@ class Weighted(Objective):
         return torch.stack([weight * term.score(responses, scale) for weight, term in self.terms]).sum(0)
 
     def __repr__(self) -> str:
-        def show(term: Objective) -> str:
-            return f"({term!r})" if isinstance(term, Weighted) else repr(term)
+        alone = len(self.terms) == 1  # "1.0 * Stretch('a')" is a sum, "Stretch('a')" is not
+        return " + ".join(
+            repr(term) if weight == 1 and not alone else f"{weight!r} * {term!r}" for weight, term in self.terms
+        )
 
-        return " + ".join(show(term) if weight == 1 else f"{weight!r} * {show(term)}" for weight, term in self.terms)
+
+def _site_name(site: str) -> str:
+    if not isinstance(site, str):
+        raise TypeError(f"site is {site!r}; expected the name of a site as text")
+    return str(site)  # numpy's strings have another repr
 
 
 @dataclass(frozen=True, repr=False)
@@ -188,6 +215,9 @@ class Stretch(Objective):
     """
 
     site: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "site", _site_name(self.site))
 
     @property
     def target(self) -> str:
@@ -256,14 +286,18 @@ class OneHot(Objective):
     form: str = "log"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "site", _site_name(self.site))
+        object.__setattr__(self, "temperature", float(self.temperature))
         if self.population is not None:
-            object.__setattr__(self, "population", tuple(self.population))
+            if isinstance(self.population, str):
+                raise TypeError(f"population is {self.population!r}; expected several names, for example ('a', 'b')")
+            object.__setattr__(self, "population", tuple(map(_site_name, self.population)))
             if self.site not in self.population:
                 raise ValueError(f"target {self.site!r} is not in its population of {len(self.population)}; add it")
             if len(set(self.population)) != len(self.population):
                 raise ValueError(f"the population of target {self.site!r} names a site twice; name each once")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}; expected a number above 0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}; expected a finite number above 0")
         if self.form not in ("log", "softmax", "paper"):
             raise ValueError(f"form is {self.form!r}; expected 'log', 'softmax' or 'paper'")
 
@@ -329,14 +363,17 @@ def parse_objective(text: str) -> Objective:
     """
 
     def build(node: ast.expr) -> Objective:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            terms = [
-                part.terms if isinstance(part, Weighted) else ((1.0, part),)
-                for part in map(build, (node.left, node.right))
-            ]
-            return Weighted((*terms[0], *terms[1]))
+        summands: list[ast.expr] = []
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # a sum over 1,000 sites, without recursion
+            summands.append(node.right)
+            node = node.left
+        if summands:
+            return Weighted(tuple((1.0, build(part)) for part in (node, *reversed(summands))))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            return float(ast.literal_eval(node.left)) * build(node.right)
+            weight = ast.literal_eval(node.left)
+            if type(weight) not in (int, float):
+                raise TypeError(f"{weight!r} is not a weight")
+            return weight * build(node.right)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Stretch", "OneHot"):
             arguments = [ast.literal_eval(value) for value in node.args]
             named = {str(pair.arg): ast.literal_eval(pair.value) for pair in node.keywords}
@@ -345,5 +382,6 @@ def parse_objective(text: str) -> Objective:
 
     try:
         return build(ast.parse(text, mode="eval").body)
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise ValueError(f"{text!r} is not an objective; expected for example \"Stretch('site00')\"") from error
+    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError) as error:
+        start = repr(text)[:200]  # hostile text can be long
+        raise ValueError(f"{start} is not an objective; expected for example \"Stretch('site00')\"") from error

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 
+from synth.constraints import check_luminance_contrast
 from synth.image_params import PARAMS, STARTS
 from synth.transforms import Affine, Jitter, PixelNoise, Transform
 
@@ -86,6 +87,9 @@ class SynthesisConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(repr, known))}")
         if self.steps < 1 or self.check_every < 1 or not self.step_size > 0:
             raise ValueError("steps and check_every must be at least 1 and step_size above 0")
+        if self.total_variation < 0 or min(self.gradient_blur_px) < 0:
+            raise ValueError("total_variation and gradient_blur_px must not be negative")
+        check_luminance_contrast(self.mean_luminance, self.rms_contrast)
         if self.param != "pixels" and any(self.gradient_blur_px):
             raise ValueError("gradient_blur_px smooths pixel gradients; use it with param='pixels'")
 

@@ -6,6 +6,7 @@ Calls the loop in `engine`; called by users, ``npc synth`` and ``npc demo``.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class Synthesis:
 
 def synthesize(
     model: SiteModel | Ensemble,
-    objectives: Iterable[Objective],
+    objectives: Objective | Iterable[Objective],
     *,
     seeds: int | Sequence[int] = 5,
     recipe: str | SynthesisConfig = "robust",
@@ -65,7 +66,7 @@ def synthesize(
     ----------
     model : SiteModel or Ensemble
         The driver.
-    objectives : iterable of Objective
+    objectives : Objective or iterable of Objective
         What is asked, for example ``[Stretch(site) for site in model.site_ids]``.
     seeds : int or sequence of int
         Images per objective: their number (seeds 0, 1, ...), or the seeds themselves.
@@ -74,7 +75,7 @@ def synthesize(
     device : str or torch.device, optional
         Where the work is done; the best there is by default.
     slots : int, optional
-        Images optimized together; 8 on a CPU and 32 on a GPU by default.
+        Images optimized together; 4 on a CPU and 32 on a GPU by default.
     display : Display, optional
         The screen the images are meant for; kept with the set.
     progress : callable, optional
@@ -87,8 +88,10 @@ def synthesize(
 
     Raises
     ------
+    TypeError
+        For an objective that is none.
     ValueError
-        For an unknown site or recipe, or no objective.
+        For an unknown site or recipe, no objective or the same one twice, or seeds or slots below 1.
 
     Examples
     --------
@@ -101,12 +104,19 @@ def synthesize(
     (3, 64, 64)
     """
     config = _recipe(recipe)
-    wanted = list(objectives)
+    wanted = [objectives] if isinstance(objectives, Objective) else list(objectives)
     if not wanted:
         raise ValueError("no objective was given; give at least one, for example Stretch(model.site_ids[0])")
-    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    for k, objective in enumerate(wanted):
+        if not isinstance(objective, Objective):
+            raise TypeError(f"{objective!r} is not an objective; expected for example Stretch({objective!r})")
+        if objective in wanted[:k]:
+            raise ValueError(f"{objective!r} is given twice and would make the same images; ask for more seeds instead")
+    numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
     if not numbers or len(set(numbers)) != len(numbers):
         raise ValueError(f"seeds is {seeds!r}; expected a number of at least 1, or distinct seeds")
+    if slots is not None and slots < 1:
+        raise ValueError(f"slots is {slots}; expected the number of images to optimize together, at least 1")
     place = best_device(device)
     model.to(place)
     scale = site_scale(model, place)
@@ -119,7 +129,7 @@ def synthesize(
         jobs,
         config,
         model.info.size_px,
-        slots=slots or (8 if place.type == "cpu" else 32),
+        slots=slots or (4 if place.type == "cpu" else 32),
         device=place,
         progress=progress,
     )
@@ -190,7 +200,6 @@ def family(objective: Objective) -> str:
 
 
 def _table(jobs: list[Job], *, made_steps: list[int], recipe: str | SynthesisConfig, codes: np.ndarray) -> pd.DataFrame:
-    # The same content hash that a set gives by itself, but with a file name that people can read.
     return pd.DataFrame(
         {
             "stimulus_id": [_image_id(job, image) for job, image in zip(jobs, codes, strict=True)],
@@ -205,5 +214,7 @@ def _table(jobs: list[Job], *, made_steps: list[int], recipe: str | SynthesisCon
 
 
 def _image_id(job: Job, image: np.ndarray) -> str:
-    target = "".join(letter if letter.isalnum() else "-" for letter in job.objective.target) or "image"
-    return f"{family(job.objective)}_{target}_{job.seed}_{sha256_bytes(image.tobytes())[:8]}"
+    # A file name that people can read, and a hash of objective and content: two objectives may end in the same image.
+    target = re.sub("[^A-Za-z0-9]", "-", job.objective.target)[:40] or "image"
+    digest = sha256_bytes(repr(job.objective).encode() + image.tobytes())
+    return f"{family(job.objective)}_{target}_{job.seed}_{digest[:8]}"

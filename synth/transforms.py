@@ -121,8 +121,9 @@ class Affine:
         angle = draws[:, 0] * math.radians(self.rotate_deg)
         zoom = 1 + draws[:, 1] * self.rescale
         cosine, sine = angle.cos() / zoom, angle.sin() / zoom
+        aspect = height / width  # the grid is normalized by each side, a rotation is not
         shift_x, shift_y = draws[:, 2] * 2 * self.shift_px / width, draws[:, 3] * 2 * self.shift_px / height
-        theta = torch.stack([cosine, -sine, shift_x, sine, cosine, shift_y], 1).view(-1, 2, 3)
+        theta = torch.stack([cosine, -sine * aspect, shift_x, sine / aspect, cosine, shift_y], 1).view(-1, 2, 3)
         grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
         return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 

@@ -1,0 +1,289 @@
+"""Drawings of the control report: forecast against achieved, and best natural beside achieved.
+
+In: the table of targets of a `ControlReport`. Out: matplotlib axes and SVG text. matplotlib is imported when drawing.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from synth.control import ControlReport
+
+KIND = {"stretch": "stretch", "ohp": "one-hot"}
+HEADINGS = {"stretch": "Stretch: one site as high as possible", "ohp": "One-hot: one site up, the others down"}
+BEYOND, NOT_BEYOND, INK, PALE = "#00735c", "#b3440e", "#22272e", "#8a939e"
+# Marker, face and edge differ, so that the roles can be told apart without colour.
+ROLES: dict[str, dict[str, Any]] = {
+    "driver": {"marker": "o", "markerfacecolor": "#0b62a8", "markeredgecolor": "white", "markersize": 8},
+    "validator": {"marker": "D", "markerfacecolor": "white", "markeredgecolor": "#c2670a", "markersize": 6},
+}
+MOST_ROWS = 40
+CONNECT_UP_TO = 40
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """Draw alike on every machine: matplotlib's own defaults, not the user's settings."""
+    import matplotlib.style
+
+    ours = {
+        "axes.edgecolor": PALE,
+        "axes.labelcolor": INK,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "font.size": 9.5,
+        "svg.fonttype": "none",  # text stays text: small files, any script
+        "svg.hashsalt": "control report",  # otherwise the ids inside the file are random
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+    }
+    with matplotlib.style.context(["default", ours]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks is still a name
+        yield
+
+
+def svg(figure: Figure) -> bytes:
+    """Render a figure as SVG without a time stamp."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return buffer.getvalue()
+
+
+def families(report: ControlReport) -> dict[str, pd.DataFrame]:
+    """Split the targets by family, leaving out a family without any."""
+    split = {family: report.targets[report.targets["family"] == family] for family in KIND}
+    return {family: rows for family, rows in split.items() if len(rows)}
+
+
+def made_for(report: ControlReport, objective: str) -> pd.DataFrame:
+    """Return the rows of the images made for an objective."""
+    return report.images[report.images["objective"] == objective]
+
+
+def mark(beyond: Any) -> tuple[str, str]:
+    """Choose sign and word for a target: beyond, not beyond, or not recorded."""
+    if pd.isna(beyond):
+        return "○", "not recorded"
+    return ("▲", "beyond") if beyond else ("▽", "not beyond")
+
+
+def gain_text(gain: float) -> str:
+    """Write a gain as a signed percentage, or an en dash."""
+    if not np.isfinite(gain):
+        return "–"
+    percent = round(100 * gain)
+    return f"{'−' if percent < 0 else '+'}{abs(percent)}\u00a0%"
+
+
+def short(name: str, most: int = 18) -> str:
+    """Shorten a name in its middle, where names of sites differ least; leave out what cannot be printed."""
+    clean = "".join(letter if letter.isprintable() else "·" for letter in " ".join(str(name).split()))
+    if len(clean) <= most:
+        return clean
+    tail = (most - 1) // 2
+    return f"{clean[: most - 1 - tail]}…{clean[-tail:]}"
+
+
+def spread(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Sort targets by gain (before recording: by the driver's), keep at most so many, evenly over the ranks."""
+    gain = rows["gain"]
+    if gain.isna().all():
+        gain = rows["forecast_driver"] / rows["best_natural"].where(rows["best_natural"] > 0)
+    ranked = rows.loc[gain.sort_values(ascending=False, kind="stable", na_position="last").index]
+    if len(ranked) <= most:
+        return ranked
+    return ranked.iloc[np.linspace(0, len(ranked) - 1, most).round().astype(int)]
+
+
+def comparable(rows: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Return forecasts and achieved values per target on the scale of the scatter, where they can be compared.
+
+    Stretch is divided by each target's best natural image, so that 1 is the best natural image; one-hot scores stay.
+    """
+    columns = ["achieved", "forecast_driver", "forecast_validator"]
+    base = rows["best_natural"].where(rows["best_natural"] > 0) if family == "stretch" else 1.0
+    values = rows[columns].astype(float).div(base, axis=0) if family == "stretch" else rows[columns].astype(float)
+    return values[values["achieved"].notna() & values[columns[1:]].notna().any(axis=1)]
+
+
+def draw_scatter(axes: Axes, rows: pd.DataFrame, family: str) -> None:
+    """Draw what was forecast (x) against what was achieved (y), one point per target and role."""
+    values = comparable(rows, family)
+    low, high = _limits(values, family)
+    if family == "stretch":
+        axes.axhspan(1, high, color=BEYOND, alpha=0.07, linewidth=0, zorder=0)
+        inset = 0.02 * (high - low)
+        axes.text(low + inset, high - inset, "beyond the best natural image", color=BEYOND, fontsize="small", va="top")
+    if len(values) <= CONNECT_UP_TO:
+        both = values.dropna()
+        axes.hlines(
+            both["achieved"], both["forecast_validator"], both["forecast_driver"], color=PALE, linewidth=0.8, zorder=2
+        )
+    for role, look in ROLES.items():
+        if values[f"forecast_{role}"].notna().any():
+            axes.plot(values[f"forecast_{role}"], values["achieved"], linestyle="", label=role, zorder=3, **look)
+    axes.plot([low, high], [low, high], color=PALE, linewidth=1, label="forecast = achieved", zorder=1)
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.set_aspect("equal")
+    unit = " / best natural" if family == "stretch" else " one-hot score"
+    axes.set_xlabel(f"forecast{unit}")
+    axes.set_ylabel(f"achieved{unit}")
+    axes.set_title("Stretch" if family == "stretch" else "One-hot", loc="left", fontweight="bold", pad=24)
+    _legend(axes)
+
+
+def _limits(values: pd.DataFrame, family: str) -> tuple[float, float]:
+    if family != "stretch":
+        return -0.02, 1.02
+    low, high = min(float(values.min().min()), 1.0), max(float(values.max().max()), 1.0)
+    margin = 0.08 * (high - low) or 0.1
+    return low - margin, high + margin
+
+
+def draw_paired(axes: Axes, rows: pd.DataFrame, family: str) -> None:
+    """Draw, for each target, the best natural image joined to what was achieved (or forecast), sorted by gain."""
+    ranked = spread(rows, MOST_ROWS)
+    natural = ranked["best_natural"].to_numpy(float)
+    achieved = ranked["achieved"].to_numpy(float)
+    at = np.arange(len(ranked))[::-1]
+    if np.isfinite(achieved).any():
+        beyond = achieved > natural
+        axes.hlines(at, natural, achieved, color=PALE, linewidth=1.2, zorder=1)
+        for chosen, color, marker, word in ((beyond, BEYOND, "o", "beyond"), (~beyond, NOT_BEYOND, "s", "not beyond")):
+            chosen = chosen & np.isfinite(achieved)
+            if chosen.any():
+                axes.plot(achieved[chosen], at[chosen], marker, color=color, markersize=7, label=word, zorder=3)
+        for height, gain in zip(at, ranked["gain"], strict=True):
+            axes.annotate(
+                gain_text(gain), (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize="small"
+            )
+    else:
+        for role, look in ROLES.items():
+            forecast = ranked[f"forecast_{role}"].to_numpy(float)
+            if np.isfinite(forecast).any():
+                axes.hlines(at, natural, forecast, color=PALE, linewidth=1.2, zorder=1)
+                axes.plot(forecast, at, linestyle="", label=role, zorder=3, **look)
+    axes.plot(natural, at, "o", markerfacecolor="white", markeredgecolor=INK, markersize=6, label="best natural")
+    axes.set_yticks(at, labels=[short(name) for name in ranked["target_site"]], parse_math=False)
+    axes.set_ylim(-0.7, len(ranked) - 0.3)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("response, unit of the recordings" if family == "stretch" else "one-hot score")
+    axes.set_title("Stretch" if family == "stretch" else "One-hot", loc="left", fontweight="bold", pad=24)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 1), borderaxespad=0.1, ncols=3, frameon=False, handletextpad=0.3,
+        columnspacing=0.9, handlelength=1.2, fontsize="small",
+    )  # fmt: skip
+
+
+def scatter_svg(rows: pd.DataFrame, family: str) -> bytes:
+    """Render the scatter of one family as SVG."""
+    from matplotlib.figure import Figure
+
+    with plain_style():
+        figure = Figure(figsize=(5.0, 5.3), layout="constrained")
+        draw_scatter(figure.add_subplot(), rows, family)
+        return svg(figure)
+
+
+def paired_svg(rows: pd.DataFrame, family: str) -> bytes:
+    """Render the paired dots of one family as SVG."""
+    from matplotlib.figure import Figure
+
+    with plain_style():
+        figure = Figure(figsize=(5.0, 1.3 + 0.29 * min(len(rows), MOST_ROWS)), layout="constrained")
+        draw_paired(figure.add_subplot(), rows, family)
+        return svg(figure)
+
+
+def draw_control(report: ControlReport) -> Figure:
+    """Draw the picture of `synth.report.control_figure`."""
+    from matplotlib.figure import Figure
+
+    shown = {family: spread(rows, 8) for family, rows in families(report).items()}
+    cell, left, top, block, side = 142, 50, 52, 408, 400  # px
+    columns = max(2, *(len(rows) for rows in shown.values()))
+    width, height = left + columns * cell + side, top + block * len(shown) + 20
+    with plain_style():
+        figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+
+        def add(x: float, y: float, w: float, h: float) -> Axes:  # px from the upper left corner
+            return figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
+
+        for number, (family, rows) in enumerate(shown.items()):
+            upper = top + number * block
+            figure.text(10 / width, 1 - (upper + 14) / height, HEADINGS[family], fontsize=12, va="center")
+            _draw_grid(add, report, rows, left, upper + 54, cell)
+            plot, everything = add(width - side + 84, upper + 54, side - 124, side - 124), families(report)[family]
+            if len(comparable(everything, family)):
+                draw_scatter(plot, everything, family)
+            else:
+                draw_paired(plot, rows, family)
+            plot.set_title("", loc="left")  # the heading above the pictures says it
+        figure.text(10 / width, 1 - 24 / height, _headline(report), fontsize=14, fontweight="bold", va="center")
+        if report.targets["achieved"].notna().any():
+            note = "▲ beyond the best natural image   ▽ not beyond   Percentage: gain, mean over the target's images"
+            figure.text(10 / width, 14 / height, note, fontsize=9.5, color=PALE, va="center")
+    return figure
+
+
+def _headline(report: ControlReport) -> str:
+    measured = report.targets[report.targets["achieved"].notna()]
+    if measured.empty:
+        return "Forecast only: the images have not been shown yet"
+    parts = [
+        f"{int(rows['beyond'].astype(bool).sum())} of {len(rows)} {KIND[str(family)]}"
+        for family, rows in measured.groupby("family", sort=False)
+    ]
+    return f"Beyond the best natural image: {', '.join(parts)} target{'s' if len(measured) > 1 else ''}"
+
+
+def _draw_grid(
+    add: Callable[[float, float, float, float], Axes],
+    report: ControlReport,
+    rows: pd.DataFrame,
+    left: int,
+    upper: int,
+    cell: int,
+) -> None:
+    """Draw one column per target: its best natural image over the first image made for it."""
+    for column, (_, row) in enumerate(rows.iterrows()):
+        sign, word = mark(row["beyond"])
+        color = {"▲": BEYOND, "▽": NOT_BEYOND, "○": PALE}[sign]
+        made = made_for(report, row["objective"])["stimulus_id"].iloc[0]
+        both = ((report.reference, report.best_natural_ids.get(row["objective"])), (report.stimuli, made))
+        for line, (source, name) in enumerate(both):
+            axes = add(left + column * cell, upper + line * (cell + 2), cell - 8, cell - 8)
+            axes.set(xticks=[], yticks=[])
+            if name is not None:
+                codes = source.codes([name])[0]
+                pixels = codes[0] if len(codes) == 1 else codes.transpose(1, 2, 0)
+                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="lanczos", aspect="auto")
+            for spine in axes.spines.values():
+                spine.set(visible=True, color=color if line else PALE, linewidth=2.5 if line else 1)
+            if column == 0:
+                axes.set_ylabel("synthesized" if line else "best natural", fontsize=10.5, labelpad=8)
+            if line == 0:
+                axes.set_title(short(row["target_site"], 16), fontsize=10.5, pad=6, parse_math=False)
+            else:
+                text = word if sign == "○" else f"{sign} {gain_text(row['gain'])}"
+                axes.set_xlabel(text, fontsize=11.5, color=color, labelpad=5)

@@ -1,0 +1,315 @@
+"""The command line ``npc``: demo, fit, synth, evaluate, doctor.
+
+Each command reads files, calls one function of the Python interface and writes files. Wrong input ends in one sentence
+and exit code 2. torch is imported inside the commands, so that ``npc --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="npc",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help=(
+        "**Neural population control**: fit recorded sites, synthesize images that drive them, judge what they did.\n\n"
+        "Start with `npc demo`: a whole experiment on a simulated brain, offline, in a few minutes. "
+        "With your own recordings: `npc fit`, then `npc synth`, show the images, then `npc evaluate`."
+    ),
+)
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it appears when everything is done.")]
+Seed = Annotated[int, typer.Option(help="Seed; the same seed gives the same files on the same machine.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is by default.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in that folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.command()
+def demo(
+    out: Out = Path("npc_demo"),
+    seed: Seed = 0,
+    sites: Annotated[int, typer.Option(help="Simulated sites recorded.")] = 32,
+    natural: Annotated[int, typer.Option(help="Natural images shown.")] = 1280,
+    targets: Annotated[int, typer.Option(help="Stretch targets, and size of the one-hot population.")] = 8,
+    images: Annotated[int, typer.Option(help="Images per target and objective.")] = 2,
+    size_px: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 128,
+    recipe: Annotated[str, typer.Option(help="robust, or paper (the rule of 2019).")] = "robust",
+    steps: Annotated[int | None, typer.Option(help="Gradient steps; the recipe's own by default.")] = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a whole control experiment on a simulated brain, offline.
+
+    Natural photographs are shown to simulated sites, a driver is fitted to their noisy trials, stretch and one-hot
+    images are synthesized, shown to the same sites and judged beside the forecasts. Writes the image sets, recordings,
+    models, report.html and summary.json.
+
+    Example: npc demo --out my_demo
+    """
+    from synth.demo import DemoConfig, run_demo
+    from synth.progress import Progress
+
+    config = DemoConfig(
+        seed=seed,
+        sites=sites,
+        natural=natural,
+        targets=targets,
+        images=images,
+        size_px=size_px,
+        recipe=recipe,
+        steps=steps,
+    )
+    with Progress(quiet) as progress:
+        summary = run_demo(out, config, device=device, overwrite=overwrite, progress=progress)
+    if not as_json:
+        typer.echo(_control_lines(summary))
+        typer.echo(f"driver explains {_percent(summary['driver_ev_median'])} of held-out variance (median over sites)")
+        typer.echo(f"{summary['seconds']:.0f} s on {summary['device']}, {summary['peak_memory_mb']} MB at most")
+    _finish(summary, Path(summary["report"]), as_json)
+
+
+@app.command()
+def fit(
+    stimuli: Annotated[Path, typer.Argument(help="Folder of the stimulus set that was shown.")],
+    recordings: Annotated[Path, typer.Argument(help="Responses to it: .nc (netCDF) or .csv (tidy).")],
+    out: Out = Path("npc_model"),
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(help="Network; repeat for several. efficientnet-lite0/1/2, torchvision:NAME or timm:NAME."),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer read; embedded networks have a default.")] = None,
+    readout: Annotated[str, typer.Option(help="local, ridge or factorized (2019).")] = "local",
+    split: Annotated[str | None, typer.Option(help="A or B: fit on one half of the photographs only.")] = None,
+    group: Annotated[str, typer.Option(help="Column whose equal values stay together in splits.")] = "photograph",
+    folds: Annotated[int, typer.Option(help="Cross-validation folds.")] = 5,
+    seed: Seed = 0,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit readouts from network features to recorded sites, and score them on held-out images.
+
+    Fit a driver on split A and a validator on split B, with another readout, to get forecasts worth believing.
+
+    Example: npc fit natural/ recordings.nc --split A --out driver
+    """
+    from neural_fits import SiteRecordings, fit_sites
+    from neural_fits.fit import DEFAULT_BACKBONES
+    from neural_fits.site_model import MODEL_FILES
+    from stimuli import StimulusSet
+    from stimuli.files import require_free
+    from synth.progress import Progress
+
+    require_free(out, overwrite, MODEL_FILES)
+    shown, recorded = StimulusSet.load(stimuli), SiteRecordings.load(recordings)
+    with Progress(quiet) as progress:
+        model = fit_sites(
+            shown,
+            recorded,
+            backbone=tuple(backbone) if backbone else DEFAULT_BACKBONES,
+            layer=layer,
+            readout=readout,
+            split=split,
+            group=group,
+            folds=folds,
+            seed=seed,
+            device=device,
+            progress=progress.stage,
+        )
+    path = model.save(out, overwrite)
+    scores = model.scores if model.scores is not None else pd.DataFrame()
+    medians = {name: _finite(scores[name].median()) for name in ("r", "reliability", "explained_variance")}
+    if not as_json:
+        typer.echo(scores.round(3).to_string(max_rows=12))
+        typer.echo(
+            f"median over {len(scores)} sites: " + ", ".join(f"{name} {value}" for name, value in medians.items())
+        )
+    _finish({"sites": len(scores), **medians, "model": str(path)}, path, as_json)
+
+
+@app.command()
+def synth(
+    model: Annotated[Path, typer.Argument(help="Folder of the driver, as npc fit writes it.")],
+    out: Out = Path("npc_synthesized"),
+    stretch: Annotated[list[str] | None, typer.Option(help="Site to drive up; repeat, or 'all'.")] = None,
+    one_hot: Annotated[list[str] | None, typer.Option(help="Site up, the population down; repeat, or 'all'.")] = None,
+    population: Annotated[list[str] | None, typer.Option(help="Sites of the population; all by default.")] = None,
+    images: Annotated[int, typer.Option(help="Images per target, each from its own seed.")] = 5,
+    recipe: Annotated[str, typer.Option(help="robust, or paper (the rule of 2019).")] = "robust",
+    steps: Annotated[int | None, typer.Option(help="Gradient steps; the recipe's own by default.")] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Synthesize images that drive chosen sites.
+
+    Writes a stimulus set: images/*.png, stimuli.csv with target, seed and forecast of every image, set.json. The
+    driver's own forecast is optimistic: judge the set with a validator by npc evaluate.
+
+    Example: npc synth driver --stretch site03 --one-hot site03 --population site03 --population site07
+    """
+    from neural_fits import load_model
+    from stimuli.files import made_of, require_free
+    from synth.objectives import OneHot, Stretch
+    from synth.progress import Progress
+    from synth.recipes import recipe as named
+    from synth.synthesize import synthesize
+
+    require_free(out, overwrite, made_of("set.json", "stimuli.csv", "images"))
+    if not stretch and not one_hot:
+        raise ValueError("no target was named; give --stretch SITE or --one-hot SITE, or 'all' for every site")
+    config = named(recipe) if steps is None else named(recipe, steps=steps)
+    driver = load_model(model)
+    pool = tuple(population) if population else None
+    wanted = [Stretch(site) for site in _sites(stretch, driver.site_ids)]
+    wanted += [OneHot(site, population=pool) for site in _sites(one_hot, pool or driver.site_ids)]  # type: ignore[misc]
+    with Progress(quiet) as progress:
+        progress.stage(f"synthesizing {len(wanted) * images} images")
+        made = synthesize(
+            driver, wanted, seeds=range(seed, seed + images), recipe=config, device=device, progress=progress.step
+        )
+    made.stimuli.save(out, overwrite)
+    _finish({"images": len(made.stimuli), "objectives": len(wanted), "set": str(out)}, out, as_json)
+
+
+@app.command()
+def evaluate(
+    stimuli: Annotated[Path, typer.Argument(help="Folder of the synthesized set.")],
+    reference: Annotated[Path, typer.Option(help="Folder of the natural set it is compared with.")],
+    recordings: Annotated[
+        list[Path],
+        typer.Option(help="Responses: natural images, and synthesized ones if shown; repeat for more files."),
+    ],
+    driver: Annotated[list[Path], typer.Option(help="Model that made the images; repeat for several.")],
+    validator: Annotated[list[Path] | None, typer.Option(help="Model that did not; repeat for several.")] = None,
+    out: Out = Path("npc_control"),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a synthesized set: achieved control beside the forecasts of driver and validator.
+
+    Without responses to the synthesized images the report holds forecasts only. Writes report.html, summary.json and
+    the tables images.csv and targets.csv.
+
+    Example: npc evaluate synthesized --reference natural --recordings day1.nc --recordings day2.nc --driver driver
+    """
+    from neural_fits import SiteRecordings, load_model
+    from stimuli import StimulusSet
+    from stimuli.files import atomic_folder, made_of
+    from synth.control import evaluate_control
+
+    recorded = SiteRecordings.load(recordings[0])
+    for path in recordings[1:]:
+        recorded = recorded.concat_stimuli(SiteRecordings.load(path))
+    report = evaluate_control(
+        StimulusSet.load(stimuli),
+        reference=StimulusSet.load(reference),
+        recordings=recorded,
+        drivers=[load_model(path) for path in driver],
+        validators=[load_model(path) for path in validator or []],
+        seed=seed,
+    )
+    files = ("report.html", "summary.json", "images.csv", "targets.csv")
+    with atomic_folder(out, overwrite, made_of(*files)) as folder:
+        report.to_html(folder / "report.html")
+        report.images.to_csv(folder / "images.csv", index=False)
+        report.targets.to_csv(folder / "targets.csv", index=False)
+        report.to_json(folder / "summary.json")
+    page = out / "report.html"
+    if not as_json:
+        typer.echo(_control_lines(report.summary))
+    _finish({**report.summary, "report": str(page)}, page, as_json)
+
+
+@app.command()
+def doctor(
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine: versions, device, embedded weights, import names, free disk.
+
+    Example: npc doctor
+    """
+    from synth.doctor import examine
+
+    findings = examine()
+    if not as_json:
+        for finding in findings["checks"]:
+            typer.echo(f"{'ok  ' if finding['ok'] else 'BAD '} {finding['what']}: {finding['found']}")
+    if as_json:
+        typer.echo(json.dumps(findings, allow_nan=False))
+    if not findings["ok"]:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run ``npc``; wrong input ends in one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(_say("interrupted; nothing was written", 130))
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        if os.environ.get("NPC_TRACEBACK"):
+            raise
+        sys.exit(_say(" ".join(str(error).split()), 2))
+
+
+def _say(text: str, code: int) -> int:
+    sys.stderr.write(f"npc: {text}\n")
+    return code
+
+
+def _sites(named: list[str] | None, everything: tuple[str, ...]) -> list[str]:
+    return list(everything) if named == ["all"] else list(named or [])
+
+
+def _finish(result: dict[str, Any], path: Path, as_json: bool) -> None:
+    typer.echo(json.dumps(result, allow_nan=False) if as_json else str(path))
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 4) if value == value else None
+
+
+def _percent(value: float | None) -> str:
+    return "an unknown part" if value is None else f"{value:.0%}"
+
+
+def _control_lines(summary: dict[str, Any]) -> str:
+    lines = []
+    for name, key, fraction, gain, verb in (
+        ("stretch", "stretch", "fraction_beyond_best_natural", "median_gain", "beyond their best natural image"),
+        ("one-hot", "ohp", "fraction_improved", "median_improvement", "above their best natural image"),
+    ):
+        block = summary[key]
+        if not block["targets"]:
+            continue
+        if block[fraction] is None:
+            lines.append(f"{name}: {block['targets']} targets, not shown yet: forecasts only")
+            continue
+        ratios = [
+            f"{role} forecast {block[f'forecast_over_achieved_{role}']:.2f} x achieved"
+            for role in ("driver", "validator")
+            if block[f"forecast_over_achieved_{role}"] is not None
+        ]
+        gained = "" if block[gain] is None else f", median gain {block[gain]:+.0%}"
+        lines.append(
+            f"{name}: {block[fraction]:.0%} of {block['targets']} targets {verb}{gained}; " + ", ".join(ratios)
+        )
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import KFold
+
+from neural_fits.ridge import RELATIVE_ALPHAS, center, cross_validate_ridge, fit_ridge, gram, solve_dual
+
+
+def planted(n, shape, sites=4, noise=0.5, seed=0):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, *shape)) * rng.uniform(0.2, 3.0, shape) + rng.normal(size=shape) * 2
+    weight = rng.normal(size=(sites, *shape)) / np.prod(shape) ** 0.5
+    signal = np.einsum("nchw,schw->ns", features, weight)
+    noisy = signal + noise * np.arange(1, sites + 1) * rng.normal(size=signal.shape) + 10
+    return torch.from_numpy(features), torch.from_numpy(noisy)
+
+
+def default_alphas(features):
+    centered = features - features.mean(0)
+    eigenvalues = np.linalg.eigvalsh(centered @ centered.T)
+    return np.array(RELATIVE_ALPHAS) * eigenvalues.clip(0).mean()
+
+
+def ridge_cv(features, alphas):
+    return RidgeCV(alphas, alpha_per_target=True, fit_intercept=True)
+
+
+@pytest.mark.parametrize(("n", "shape"), [(30, (5, 3, 4)), (90, (4, 2, 3))], ids=["n < p", "n > p"])
+def test_equals_ridge_cv_of_scikit_learn(n, shape):
+    features, responses = planted(n, shape)
+    new, _ = planted(25, shape, seed=1)
+    flat = features.flatten(1).numpy()
+    alphas = default_alphas(flat)
+    theirs = ridge_cv(flat, alphas).fit(flat, responses.numpy())
+    kernel = center(gram(features), torch.arange(n))
+    np.testing.assert_allclose(solve_dual(kernel, responses).alpha, theirs.alpha_, rtol=1e-6)
+    assert len(np.unique(theirs.alpha_)) > 1  # sites with different noise want different penalties
+    given = [0.3, 3.0, 30.0]
+    np.testing.assert_array_equal(
+        solve_dual(kernel, responses, given).alpha, ridge_cv(flat, given).fit(flat, responses.numpy()).alpha_
+    )
+    readout = fit_ridge(features, responses)
+    scale = responses.std().item()
+    for inputs in (features, new):
+        wanted = theirs.predict(inputs.flatten(1).numpy())
+        np.testing.assert_allclose(readout(inputs).numpy(), wanted, atol=1e-6 * scale)
+    np.testing.assert_allclose(readout.bias, theirs.intercept_, atol=1e-6 * scale)
+    np.testing.assert_allclose(readout.weight.flatten(1), theirs.coef_, atol=1e-6 * np.abs(theirs.coef_).max())
+
+
+def test_equals_ridge_cv_on_features_of_photographs(photo_features):
+    rng = np.random.default_rng(0)
+    flat = photo_features.flatten(1).double().numpy()
+    direction = rng.normal(size=(flat.shape[1], 3))
+    drive = (flat - flat.mean(0)) @ direction
+    responses = 5 + drive / drive.std(0) + np.array([0.1, 0.5, 1.0]) * rng.normal(size=(len(flat), 3))
+    train, test = np.arange(100), np.arange(100, len(flat))
+    theirs = ridge_cv(flat, default_alphas(flat[train])).fit(flat[train], responses[train])
+    targets = torch.from_numpy(responses[train]).float()
+    kernel = center(gram(photo_features), torch.from_numpy(train))
+    np.testing.assert_allclose(solve_dual(kernel, targets).alpha, theirs.alpha_, rtol=1e-3)
+    readout = fit_ridge(photo_features[:100], targets)
+    np.testing.assert_allclose(readout(photo_features).numpy(), theirs.predict(flat), atol=1e-3 * responses.std())
+    assert np.corrcoef(readout(photo_features[test])[:, 0], responses[test, 0])[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 4), (2, 2, 2)], ids=["n < p", "n > p"])
+def test_leave_one_out_equals_leaving_one_out(shape):
+    features, responses = planted(18, shape)
+    flat, alphas = features.flatten(1).numpy(), [0.1, 2.0, 40.0]
+    errors = np.zeros((3, 4))
+    for k, alpha in enumerate(alphas):
+        for left in range(18):
+            rest = np.delete(np.arange(18), left)
+            refit = Ridge(alpha).fit(flat[rest], responses[rest].numpy())
+            errors[k] += (refit.predict(flat[left : left + 1])[0] - responses[left].numpy()) ** 2 / 18
+    solution = solve_dual(center(gram(features), torch.arange(18)), responses, alphas)
+    np.testing.assert_allclose(solution.loo_error, errors, rtol=1e-7)
+    np.testing.assert_array_equal(solution.alpha, np.array(alphas)[errors.argmin(0)])
+
+
+def test_center_gives_the_kernel_of_the_fold():
+    features, _ = planted(20, (3, 2, 2))
+    flat = features.flatten(1)
+    train, test = torch.tensor([0, 3, 4, 9, 12, 19]), torch.tensor([1, 2, 18])
+    inner, outer = flat[train] - flat[train].mean(0), flat[test] - flat[train].mean(0)
+    for kernel in (gram(features), flat @ flat.T):  # whatever it was centered by before
+        torch.testing.assert_close(center(kernel, train), inner @ inner.T)
+        torch.testing.assert_close(center(kernel, train, test), outer @ inner.T)
+
+
+def test_folds_equal_refitting_each_site_on_its_own_stimuli():
+    features, complete = planted(60, (4, 3, 3))
+    responses = complete.float().numpy()
+    rng = np.random.default_rng(2)
+    responses[rng.random(60) < 0.2, 1] = np.nan
+    responses[rng.random(60) < 0.3, 3] = np.nan
+    folds = list(KFold(4, shuffle=True, random_state=0).split(responses))[:3]
+    predicted = cross_validate_ridge(gram(features), responses, folds)
+    flat = features.flatten(1).numpy()
+    for train, test in folds:
+        for site in range(4):
+            rows = train[np.isfinite(responses[train, site])]
+            refit = RidgeCV(default_alphas(flat[rows])).fit(flat[rows], responses[rows, site])
+            np.testing.assert_allclose(predicted[test, site], refit.predict(flat[test]), atol=1e-3)
+    left_out = np.setdiff1d(np.arange(60), np.concatenate([test for _, test in folds]))
+    assert np.isnan(predicted[left_out]).all()
+    assert np.isfinite(np.delete(predicted, left_out, axis=0)).all()
+
+
+def test_the_offset_is_the_mean_response_at_the_mean_feature():
+    features, responses = planted(40, (3, 2, 2))
+    readout = fit_ridge(features, responses + 1e3)
+    torch.testing.assert_close(readout(features.mean(0, keepdim=True))[0], responses.mean(0) + 1e3)
+
+
+def test_a_kernel_at_hand_changes_nothing():
+    features, responses = planted(30, (3, 2, 2))
+    first, second = fit_ridge(features, responses), fit_ridge(features, responses, gram(features))
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_features_without_variance_predict_the_mean():
+    _, responses = planted(12, (2, 1, 1))
+    readout = fit_ridge(torch.full((12, 2, 1, 1), 3.3, dtype=torch.float64), responses)
+    torch.testing.assert_close(readout(torch.full((1, 2, 1, 1), 3.3, dtype=torch.float64))[0], responses.mean(0))

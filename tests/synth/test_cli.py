@@ -1,0 +1,196 @@
+"""The command line on real files, in process; every kind of wrong input is one sentence and exit code 2."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from neural_fits import SimulatedBrain, SiteRecordings
+from stimuli import StimulusSet, natural_photos
+from synth import cli
+
+
+def npc(monkeypatch, capsys, *arguments):
+    """Return exit code, standard output and standard error of one call."""
+    monkeypatch.setattr(sys, "argv", ["npc", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    captured = capsys.readouterr()
+    return stopped.value.code or 0, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A lab's folder: natural set, recordings, and a fitted driver and validator."""
+    folder = tmp_path_factory.mktemp("lab")
+    natural = natural_photos(100, size_px=64).save(folder / "natural")
+    brain = SimulatedBrain(natural, n_sites=3, seed=0)
+    brain.record(natural, n_repeats=4).save(folder / "natural.nc")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, split in (("driver", "A"), ("validator", "B")):
+            fit = ("fit", folder / "natural", folder / "natural.nc", "--out", folder / name, "--split", split)
+            patch.setattr(
+                sys, "argv", ["npc", *map(str, fit), "--backbone", "efficientnet-lite0", "--folds", "3", "-q"]
+            )
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+            assert not stopped.value.code
+    return folder, brain
+
+
+def test_the_line_from_files_to_report(lab, monkeypatch, capsys, tmp_path):
+    folder, brain = lab
+    made = tmp_path / "made"
+    code, out, _ = npc(
+        monkeypatch, capsys, "synth", folder / "driver", "--out", made, "--stretch", "site01", "--one-hot", "all",
+        "--images", 1, "--steps", 2, "--json",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out.splitlines()[-1]) == {"images": 4, "objectives": 4, "set": str(made)}
+    shown = StimulusSet.load(made)
+    assert shown.table["target_site"].tolist() == ["site01", "site00", "site01", "site02"]
+
+    judge = ("--reference", folder / "natural", "--driver", folder / "driver", "--validator", folder / "validator")
+    natural = ("--recordings", folder / "natural.nc")
+    code, out, _ = npc(monkeypatch, capsys, "evaluate", made, *judge, *natural, "--out", tmp_path / "a", "--json")
+    before = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert before["stretch"]["median_gain"] is None  # nothing shown yet
+
+    brain.record(shown, n_repeats=4, seed=1).save(tmp_path / "made.nc")
+    both = (*natural, "--recordings", tmp_path / "made.nc")
+    code, out, _ = npc(monkeypatch, capsys, "evaluate", made, *judge, *both, "--out", tmp_path / "b", "--json")
+    after = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert after["stretch"]["targets"] == 1
+    assert after["ohp"]["targets"] == 3
+    assert np.isfinite(after["stretch"]["median_gain"])
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {
+        "report.html", "summary.json", "images.csv", "targets.csv",
+    }  # fmt: skip
+
+
+def test_same_seed_same_bytes_whatever_the_process_did_before(lab, monkeypatch, capsys, tmp_path):
+    folder, _ = lab
+    sets = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        arguments = ("--stretch", "site00", "--images", 1, "--steps", 2, "--seed", seed, "-q")
+        assert npc(monkeypatch, capsys, "synth", folder / "driver", "--out", tmp_path / name, *arguments)[0] == 0
+        sets.append({path.name: path.read_bytes() for path in (tmp_path / name / "images").iterdir()})
+    assert sets[0] == sets[1]
+    assert set(sets[0].values()) != set(sets[2].values())
+
+
+def test_demo_summary_and_files(monkeypatch, capsys, tmp_path):
+    size = ("--natural", 100, "--sites", 3, "--targets", 2, "--images", 1, "--size-px", 64, "--steps", 2)
+    code, out, err = npc(monkeypatch, capsys, "demo", "--out", tmp_path / "demo", *size, "--json")
+    assert code == 0, err
+    summary = json.loads(out.splitlines()[-1])
+    assert summary == json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert set(summary) >= {"sites", "driver_ev_median", "stretch", "ohp", "seconds", "device", "report"}
+    forecasts = {"forecast_over_achieved_driver", "forecast_over_achieved_validator"}
+    assert set(summary["stretch"]) >= {"targets", "fraction_beyond_best_natural", "median_gain"} | forecasts
+    assert set(summary["ohp"]) >= {"targets", "fraction_improved", "median_improvement"}
+    assert len(StimulusSet.load(tmp_path / "demo" / "synthesized")) == 4
+    assert SiteRecordings.load(tmp_path / "demo" / "recordings_synthesized.nc").shape == (4, 32, 3)
+    assert "synthesizing 4 images" in err  # progress goes to standard error
+    code, _, err = npc(monkeypatch, capsys, "demo", "--out", tmp_path / "demo", *size)
+    assert code == 2
+    assert "--overwrite" in err
+
+
+def wrong(lab, tmp_path):
+    """Return name -> (arguments, words that the sentence must hold)."""
+    folder, _ = lab
+    natural, recorded = folder / "natural", folder / "natural.nc"
+    (tmp_path / "file").write_text("")
+    fit, out = ("fit", natural, recorded), ("--out", tmp_path / "out")
+    one = ("--backbone", "efficientnet-lite0")
+    ids = StimulusSet.load(natural).stimulus_ids
+
+    other = SiteRecordings.load(recorded)
+    renamed = [f"x{k}" for k in range(len(ids))]
+    SiteRecordings(other.responses, tuple(renamed), other.sites, other.window_ms).save(tmp_path / "renamed.nc")
+    silent = other.responses.copy()
+    silent[:, :, 1] = np.nan
+    SiteRecordings(silent, tuple(ids), other.sites, other.window_ms).save(tmp_path / "silent.nc")
+
+    cut, resized = tmp_path / "cut", tmp_path / "resized"
+    StimulusSet.load(natural).save(cut)
+    image = next((cut / "images").iterdir())
+    image.write_bytes(image.read_bytes()[:200])
+    StimulusSet.load(natural).save(resized)
+    manifest = json.loads((resized / "set.json").read_text())
+    manifest["height"] = manifest["width"] = 32
+    (resized / "set.json").write_text(json.dumps(manifest))
+    return {
+        "network": ((*fit, *out, "--backbone", "efficientnet-lite9"), "did you mean 'efficientnet-lite"),
+        "layer": ((*fit, *out, *one, "--layer", "blocks.44"), "did you mean 'blocks.4"),
+        "readout": ((*fit, *out, *one, "--readout", "rigde"), "did you mean 'ridge'"),
+        "device": ((*fit, *out, *one, "--device", "cuda:99"), "device 'cuda:99'"),
+        "ids": (("fit", natural, tmp_path / "renamed.nc", *out), "x0"),
+        "nan site": (("fit", natural, tmp_path / "silent.nc", *out), "site01"),
+        "truncated": (("fit", cut, recorded, *out), image.name),
+        "size": (("fit", resized, recorded, *out), "64"),
+        "no set": (("fit", tmp_path / "nothing", recorded, *out), "nothing"),
+        "no recordings": (("fit", natural, tmp_path / "no.nc", *out), "no.nc"),
+        "unwritable": ((*fit, "--out", tmp_path / "file" / "out"), "file"),
+        "out is taken": (("synth", folder / "driver", "--out", tmp_path, "--stretch", "site00"), "choose another"),
+        "no model": (("synth", natural, *out, "--stretch", "site00"), "model.json"),
+        "site": (("synth", folder / "driver", *out, "--stretch", "site0O"), "did you mean 'site0"),
+        "recipe": (("synth", folder / "driver", *out, "--stretch", "site00", "--recipe", "robus"), "'robust'"),
+        "no target": (("synth", folder / "driver", *out), "--stretch"),
+        "demo size": (("demo", *out, "--targets", 40), "40 targets"),
+        "demo place": (("demo", "--out", tmp_path / "file" / "demo"), "file"),
+    }
+
+
+def test_wrong_input_is_one_sentence_and_exit_code_2(lab, monkeypatch, capsys, tmp_path):
+    for name, (arguments, words) in wrong(lab, tmp_path).items():
+        before = sorted(path for path in tmp_path.rglob("*"))
+        code, out, err = npc(monkeypatch, capsys, *arguments, "-q")
+        assert code == 2, name
+        assert out == "", name
+        assert err.startswith("npc: "), name
+        assert err.count("\n") == 1, name
+        assert words in err, (name, err)
+        assert "Traceback" not in err, name
+        assert sorted(path for path in tmp_path.rglob("*")) == before, name  # nothing half-written
+
+
+def test_an_option_that_does_not_exist_exits_with_2(monkeypatch, capsys):
+    code, _, err = npc(monkeypatch, capsys, "demo", "--sseed", 1)
+    assert code == 2
+    assert "--sseed" in err
+
+
+def test_doctor_finds_this_machine_fit(monkeypatch, capsys):
+    code, out, _ = npc(monkeypatch, capsys, "doctor", "--json")
+    findings = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert findings["ok"]
+    assert {check["what"] for check in findings["checks"]} >= {"torch", "device", "import synth", "free disk"}
+
+
+@pytest.mark.parametrize("command", ["demo", "fit", "synth", "evaluate", "doctor"])
+def test_help_teaches_by_an_example(monkeypatch, capsys, command):
+    code, out, _ = npc(monkeypatch, capsys, command, "--help")
+    assert code == 0
+    assert f"Example: npc {command}" in out
+
+
+def test_help_is_instant_and_never_imports_torch():
+    script = (
+        "import sys; sys.argv = ['npc', '--help']\n"
+        "from synth.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.exit(len({'torch', 'pandas', 'timm'} & set(sys.modules)))"
+    )
+    began = time.perf_counter()
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert time.perf_counter() - began < 5  # a second on an idle machine
