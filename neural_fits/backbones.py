@@ -13,6 +13,7 @@ import importlib
 import importlib.resources
 import warnings
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
@@ -30,6 +31,8 @@ EMBEDDED = {
 # These weights were trained on (x - 127) / 128 with x in 0..255.
 _LITE_MEAN = (127 / 255,) * 3
 _LITE_STD = (128 / 255,) * 3
+# OSError, and the base of all errors of the HTTP client that this version of the hub uses.
+_FETCH_ERRORS = cast("tuple[type[Exception], ...]", (OSError, *HfHubHTTPError.__bases__))
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -135,7 +138,7 @@ def load_backbone(name: str | nn.Module | Backbone, *, pretrained: bool = True) 
     try:
         with torch.random.fork_rng(devices=[], enabled=pretrained):
             return loader(model, pretrained)
-    except (OSError, *HfHubHTTPError.__bases__) as error:  # the latter: whatever HTTP client the hub's version uses
+    except _FETCH_ERRORS as error:
         raise ValueError(
             f"the weights of backbone {name!r} could not be fetched ({type(error).__name__}); connect to the internet "
             f"once, or use an embedded network: {', '.join(EMBEDDED)}"

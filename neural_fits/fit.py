@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
 
-from neural_fits.backbones import Backbone
+from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.factorized import fit_factorized
 from neural_fits.features import FeatureExtractor
 from neural_fits.local import fit_local
@@ -29,7 +29,12 @@ from stimuli import StimulusSet
 from stimuli.provenance import provenance_record, sha256_bytes
 
 #: layer read when none is named: the one that fits recorded V4 sites best in the networks we ship
-DEFAULT_LAYERS = {"efficientnet-lite0": "blocks.4", "efficientnet-lite1": "blocks.4", "efficientnet-lite2": "blocks.4"}
+DEFAULT_LAYERS = {
+    "efficientnet-lite0": "blocks.4",
+    "efficientnet-lite1": "blocks.4",
+    "efficientnet-lite2": "blocks.4",
+    "torchvision:alexnet": "features.7",  # conv3 after its ReLU, the layer of 2019
+}
 #: networks of a driver: control holds outside the model only when several agree
 DEFAULT_BACKBONES = ("efficientnet-lite0", "efficientnet-lite1")
 READOUTS: dict[str, Solver] = {"local": fit_local, "ridge": fit_ridge, "factorized": fit_factorized}
@@ -117,7 +122,8 @@ def fit_sites(
     pairs = list(GroupKFold(folds, shuffle=True, random_state=seed).split(responses, groups=groups))
     _check_trainable(responses, recordings.site_ids, pairs)
     names = [backbone] if isinstance(backbone, (str, nn.Module, Backbone)) else list(backbone)
-    extractors = [FeatureExtractor(name, _layer(name, layer), input_px) for name in names]
+    networks = [load_backbone(name) for name in names]
+    extractors = [FeatureExtractor(network, layer or _default_layer(network), input_px) for network in networks]
     info = _site_info(stimuli, recordings, responses)
     settings = {"readout": readout, "split": split, "group": group, "folds": folds}
     record = provenance_record(
@@ -190,12 +196,12 @@ def split_half_groups(groups: NDArray[np.generic], split: str, seed: int = 0) ->
 
 
 def best_device(device: str | torch.device | None) -> torch.device:
-    """Return the device asked for, or the best there is.
+    """Return the device asked for, or the best there is for everything.
 
     Parameters
     ----------
     device : str or torch.device, optional
-        None chooses CUDA, then Apple's MPS, then the CPU.
+        None chooses CUDA, then the CPU. Apple's MPS lacks the double precision of the fits: name it for synthesis only.
 
     Returns
     -------
@@ -208,8 +214,7 @@ def best_device(device: str | torch.device | None) -> torch.device:
         When the device asked for is not there.
     """
     if device is None:
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
@@ -252,10 +257,8 @@ def _groups(stimuli: StimulusSet, column: str) -> NDArray[np.generic]:
     return np.asarray(stimuli.stimulus_ids)
 
 
-def _layer(backbone: str | nn.Module | Backbone, layer: str | None) -> str:
-    if layer is not None:
-        return layer
-    name = backbone if isinstance(backbone, str) else getattr(backbone, "name", "your network")
+def _default_layer(backbone: Backbone) -> str:
+    name = backbone.name
     if name not in DEFAULT_LAYERS:
         raise ValueError(
             f"backbone {name!r} has no default layer; name one with layer=, as FeatureExtractor.layers() lists"
@@ -271,10 +274,11 @@ def _site_info(stimuli: StimulusSet, recordings: SiteRecordings, responses: NDAr
             f"{len(silent)} site(s) respond equally to every stimulus: {', '.join(silent[:5])}; drop them with "
             "recordings.select_sites([...])"
         )
+    exact = responses.astype(np.float64)
     return SiteInfo(
         tuple(recordings.site_ids),
-        tuple(np.nanmean(responses, axis=0, dtype=np.float64).tolist()),
-        tuple(np.nanstd(responses, axis=0, dtype=np.float64).tolist()),
+        tuple(np.nanmean(exact, axis=0).tolist()),
+        tuple(np.nanstd(exact, axis=0).tolist()),
         stimuli.size_px,
         float(stimuli.size_deg),
         recordings.unit,

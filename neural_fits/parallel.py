@@ -45,6 +45,6 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], devi
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         return list(pool.map(function, items))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    finally:  # after an error or Ctrl-C, do not wait for the pieces under way
+        pool.shutdown(wait=False, cancel_futures=True)
         torch.set_num_threads(threads)  # part of the setting is shared by all threads

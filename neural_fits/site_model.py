@@ -99,6 +99,23 @@ class _Predictor(nn.Module):
         parts = for_image_batches(lambda _, images: self(images).cpu().numpy(), stimuli, batch_size, device)
         return np.concatenate(parts)
 
+    def held_out_scores(self) -> pd.DataFrame:
+        """Return the cross-validated scores.
+
+        Returns
+        -------
+        DataFrame
+            One row a site: r, reliability, explained variance, number of stimuli.
+
+        Raises
+        ------
+        ValueError
+            When the model was never scored.
+        """
+        if self.scores is None:
+            raise ValueError(f"{self!r} was never scored on held-out images; fit it by fit_sites")
+        return self.scores
+
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the model to a folder: ``model.json`` and ``weights.safetensors``, whole or not at all.
 

@@ -131,7 +131,7 @@ def fit(
             progress=progress.stage,
         )
     path = model.save(out, overwrite)
-    scores = model.scores if model.scores is not None else pd.DataFrame()
+    scores = model.held_out_scores()
     medians = {name: _finite(scores[name].median()) for name in ("r", "reliability", "explained_variance")}
     if not as_json:
         typer.echo(scores.round(3).to_string(max_rows=12))

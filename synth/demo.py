@@ -21,7 +21,7 @@ from neural_fits import SimulatedBrain, SiteRecordings, fit_sites
 from neural_fits.fit import best_device
 from stimuli import StimulusSet, natural_photos
 from stimuli.files import atomic_folder, made_of
-from synth.control import ControlReport, Model, evaluate_control
+from synth.control import ControlReport, evaluate_control
 from synth.objectives import OneHot, Stretch
 from synth.progress import Progress
 from synth.recipes import SynthesisConfig, recipe
@@ -29,8 +29,10 @@ from synth.report import render_report, save_control_figure
 from synth.synthesize import synthesize
 
 #: what a demonstration writes
-_FILES = ("natural", "recordings_natural.nc", "driver", "validator", "synthesized", "trace.csv", "report.html")
-_FILES += ("recordings_synthesized.nc", "control.png", "summary.json")
+_FILES = (
+    *("natural", "recordings_natural.nc", "driver", "validator", "synthesized", "trace.csv"),
+    *("recordings_synthesized.nc", "control.png", "report.html", "summary.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def run_demo(
             natural, recorded, split="B", readout="factorized", seed=config.seed, device=device, progress=progress.stage
         )
         validator.save(folder / "validator")
-        explained = _explained(driver).fillna(-np.inf)
+        explained = driver.held_out_scores()["explained_variance"].fillna(-np.inf)
         chosen = tuple(explained.sort_values(ascending=False, kind="stable").index[: config.targets])
         objectives = [*(Stretch(site) for site in chosen), *(OneHot(site, population=chosen) for site in chosen)]
         progress.stage(f"synthesizing {len(objectives) * config.images} images")
@@ -178,8 +180,8 @@ def run_demo(
         summary = {
             "sites": config.sites,
             "natural_images": config.natural,
-            "driver_ev_median": _median(_explained(driver)),
-            "validator_ev_median": _median(_explained(validator)),
+            "driver_ev_median": _median(driver.held_out_scores()["explained_variance"]),
+            "validator_ev_median": _median(validator.held_out_scores()["explained_variance"]),
             "targets_chosen_by": "driver's explained variance on held-out photographs",
             "recipe": config.recipe,
             **report.summary,
@@ -216,12 +218,6 @@ def _noiseless(brain: SimulatedBrain, stimuli: StimulusSet, like: SiteRecordings
     """Return the truth as recordings with two equal trials, so that the same scoring applies."""
     rates = brain.truth(stimuli)[:, None].repeat(2, axis=1)
     return SiteRecordings(rates, tuple(stimuli.stimulus_ids), like.sites, like.window_ms, like.unit)
-
-
-def _explained(model: Model) -> pd.Series[float]:
-    if model.scores is None:
-        raise ValueError(f"{model!r} was never scored; fit it by fit_sites")
-    return model.scores["explained_variance"]
 
 
 def _median(values: pd.Series[float]) -> float | None:

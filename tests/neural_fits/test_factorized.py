@@ -35,11 +35,10 @@ def test_weight_of_the_sites_does_not_depend_on_their_number():
 @pytest.fixture(scope="module")
 def planted():
     """Sites that pool one channel each in the upper right quarter, in other units than the features."""
-    features = torch.randn(460, 4, 6, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor(
-        [0.1, 1.0, 10.0, 1.0]
-    ).view(4, 1, 1)
+    scale, level = (torch.tensor(values).view(4, 1, 1) for values in ([0.1, 1.0, 10.0, 1.0], [2.0, -3.0, 50.0, 0.0]))
+    features = level + scale * torch.randn(460, 4, 6, 6, generator=torch.Generator().manual_seed(0))
     truth = features[:, :3, 1:3, 3:5].mean((2, 3))
-    truth = 50 + 20 * truth / truth.std(0)
+    truth = 50 + 20 * (truth - truth.mean(0)) / truth.std(0)
     noisy = truth + 5 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
     return features, noisy, truth
 
