@@ -195,7 +195,7 @@ def test_random_state_of_the_process_is_left_alone(few, recorded, global_rng_unt
 
 
 WRONG = {
-    "readout": ({"readout": "loca"}, "unknown readout 'locla'; did you mean 'local'"),
+    "readout": ({"readout": "loca"}, "unknown readout 'loca'; did you mean 'local'"),
     "backbone": ({"backbone": "eficientnet-lite0"}, "did you mean 'efficientnet-lite"),
     "layer": ({"layer": "3"}, "no layer '3'"),
     "no layer": ({"layer": None}, "no default layer; name one with layer="),
