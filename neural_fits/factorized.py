@@ -48,6 +48,7 @@ def factorized_loss(predicted: Tensor, responses: Tensor, mask: Tensor, channels
     return error + SMOOTHNESS * rough.square().sum((1, 2, 3)).mean() + RIDGE * size
 
 
+@torch.enable_grad()
 def fit_factorized(features: Tensor, responses: Tensor, seed: int = 0) -> LinearReadout:
     """Fit masks and channel weights on complete responses by Adam.
 

@@ -21,15 +21,22 @@ from neural_fits.parallel import side_by_side
 from stimuli import StimulusSet
 
 Result = TypeVar("Result")
-#: torch numbers hooks without a lock, and two of one number would remove each other
+#: the layer that ends the pass now under way in each thread, if any
+_PASS = threading.local()
 _REGISTERING = threading.Lock()
 
 
 class _LayerReached(Exception):
     """Raised by the hook with the layer's output, so that nothing after the layer is computed."""
 
-    def __init__(self, output: Tensor) -> None:
+    def __init__(self, output: object) -> None:
         self.output = output
+
+
+def _end_pass(module: nn.Module, _inputs: object, output: object) -> None:
+    """Do nothing, but in a pass that reads this layer: one inert hook stays, so threads never change a network."""
+    if getattr(_PASS, "layer", None) is module:
+        raise _LayerReached(output)
 
 
 class FeatureExtractor(nn.Module):
@@ -78,6 +85,10 @@ class FeatureExtractor(nn.Module):
                 f"backbone {self.backbone.name!r} has no layer {layer!r}; {hint}"
                 f"its outermost layers are: {', '.join(name for name in known if name.count('.') == 0)}"
             )
+        module = self.network.get_submodule(layer)
+        with _REGISTERING:
+            if _end_pass not in module._forward_hooks.values():
+                module.register_forward_hook(_end_pass)
 
     def layers(self) -> list[str]:
         """Return the names of all layers of the network.
@@ -130,24 +141,18 @@ class FeatureExtractor(nn.Module):
         return _as_map(self._run(normalized), self.layer, square=images.shape[-1] == images.shape[-2])
 
     def _run(self, inputs: Tensor) -> Tensor:
-        own_thread = threading.get_ident()
-
-        def stop(_module: nn.Module, _inputs: object, output: object) -> None:
-            if threading.get_ident() != own_thread:  # another extractor's pass through the same network
-                return
-            if not isinstance(output, Tensor):
-                raise ValueError(f"layer {self.layer!r} yields {type(output).__name__}, not one tensor; choose another")
-            raise _LayerReached(output)
-
-        with _REGISTERING:
-            handle = self.network.get_submodule(self.layer).register_forward_hook(stop)
+        _PASS.layer = self.network.get_submodule(self.layer)
         try:
             self.network(inputs)
         except _LayerReached as reached:
-            return reached.output
+            output = reached.output
+        else:
+            raise ValueError(f"layer {self.layer!r} of {self.backbone.name!r} is never run on an image; choose another")
         finally:
-            handle.remove()
-        raise ValueError(f"layer {self.layer!r} of {self.backbone.name!r} is never run on an image; choose another")
+            _PASS.layer = None
+        if not isinstance(output, Tensor):
+            raise ValueError(f"layer {self.layer!r} yields {type(output).__name__}, not one tensor; choose another")
+        return output
 
     @torch.no_grad()
     def extract(self, stimuli: StimulusSet, batch_size: int = 32) -> Tensor:

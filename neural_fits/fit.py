@@ -229,8 +229,12 @@ def _fit_and_cross_validate(
     features: Tensor, responses: NDArray[np.float32], readout: str, folds: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[LinearReadout, np.ndarray]:
     if readout == "ridge":  # folds come from one Gram matrix
-        held_out = cross_validate_ridge(gram(features), responses, folds)
-        return fit_complete(fit_ridge, features, responses), held_out
+
+        def solve(features: Tensor) -> tuple[LinearReadout, Tensor]:
+            return fit_complete(fit_ridge, features, responses), gram(features)
+
+        ((fitted, kernel),) = side_by_side(solve, [features], features.device)
+        return fitted, cross_validate_ridge(kernel, responses, folds)
     predicted = np.full(responses.shape, np.nan, dtype=np.float32)
 
     def fit(train: NDArray[np.int_], test: NDArray[np.int_]) -> LinearReadout:
@@ -282,6 +286,7 @@ def _site_info(stimuli: StimulusSet, recordings: SiteRecordings, responses: NDAr
         stimuli.size_px,
         float(stimuli.size_deg),
         recordings.unit,
+        stimuli.shape[0],
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neural_fits.features import FeatureExtractor, for_image_batches
+from neural_fits.parallel import side_by_side
 from neural_fits.recordings import SiteRecordings
 from stimuli import StimulusSet
 
@@ -94,17 +95,16 @@ class SimulatedBrain(nn.Module):
         self._sites = _draw_sites(features, n_sites, rng)
         self._size_px = tuple(reference.size_px)
         self._fields = _fields(self._sites, reference.size_px)
-        drive = features.flatten(1) @ self._sites.weight.flatten(1).T
-        self._drive_mean, self._drive_std = drive.mean(0), drive.std(0)
+        # On one thread, so that sums do not depend on the number of cores.
+        (drive,) = side_by_side(lambda part: part.flatten(1) @ self._sites.weight.flatten(1).T, [features], _CPU)
+        self._drive_mean, self._drive_std = (torch.from_numpy(f(drive.numpy(), axis=0)) for f in (np.mean, np.std))
         self._peak = torch.from_numpy(rng.uniform(20.0, 60.0, n_sites)).float()
-        self._reference = reference
         contrasts = for_image_batches(lambda _, images: self._contrast(images), reference, 32, _CPU)
         rates = self._rate(drive, torch.cat(contrasts))
         asked = torch.from_numpy(rng.uniform(*reliability, n_sites)).float()
         # variance of one trial at the mean rate, from reliability = signal / (signal + trial / 8)
-        self._trial_variance = 8 * rates.var(0) * (1 - asked) / asked
-        self._mean_rate = rates.mean(0)
-        self._reference_rates = rates.numpy()
+        self._trial_variance = 8 * torch.from_numpy(rates.numpy().var(0)) * (1 - asked) / asked
+        self._mean_rate = torch.from_numpy(rates.numpy().mean(0))
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -146,8 +146,6 @@ class SimulatedBrain(nn.Module):
         ndarray, (stimulus, site)
             Rates in spikes/s.
         """
-        if stimuli is self._reference:
-            return self._reference_rates
         return np.concatenate(for_image_batches(lambda _, images: self(images).numpy(), stimuli, 32, _CPU))
 
     def record(self, stimuli: StimulusSet, *, n_repeats: int = 8, seed: int = 0) -> SiteRecordings:

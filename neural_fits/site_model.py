@@ -46,6 +46,8 @@ class SiteInfo:
         Their side in degrees of visual angle.
     unit : str
         Unit of the responses.
+    channels : int
+        1 when the images were gray, 3 for color.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class SiteInfo:
     size_px: tuple[int, int]
     size_deg: float
     unit: str
+    channels: int = 3
 
     def __post_init__(self) -> None:
         if not len(self.site_ids) == len(self.natural_mean) == len(self.natural_std):

@@ -83,8 +83,9 @@ def gain_text(gain: float) -> str:
     """Write a gain as a signed percentage, or an en dash."""
     if not np.isfinite(gain):
         return "–"
-    percent = round(100 * gain)
-    return f"{'−' if percent < 0 else '+'}{abs(percent)}\u00a0%"
+    percent = abs(100 * gain)
+    digits = 1 if 0 < percent < 0.95 else 0  # a target just below its baseline must not read +0 %
+    return f"{'−' if gain < 0 else '+'}{percent:.{digits}f}\u00a0%"
 
 
 def short(name: str, most: int = 18) -> str:
@@ -239,7 +240,8 @@ def draw_control(report: ControlReport) -> Figure:
             else:
                 draw_paired(plot, rows, family)
             plot.set_title("", loc="left")  # the heading above the pictures says it
-        figure.text(10 / width, 1 - 24 / height, _headline(report), fontsize=14, fontweight="bold", va="center")
+        size = 14 if columns > 4 else 10  # the line must fit a narrow figure
+        figure.text(10 / width, 1 - 24 / height, _headline(report), fontsize=size, fontweight="bold", va="center")
         if report.targets["achieved"].notna().any():
             note = "▲ beyond the best natural image   ▽ not beyond   Percentage: gain, mean over the target's images"
             figure.text(10 / width, 14 / height, note, fontsize=9.5, color=PALE, va="center")

@@ -6,6 +6,7 @@ and exit code 2. torch is imported inside the commands, so that ``npc --help`` a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -20,32 +21,45 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help=(
-        "**Neural population control**: fit recorded sites, synthesize images that drive them, judge what they did.\n\n"
-        "Start with `npc demo`: a whole experiment on a simulated brain, offline, in a few minutes. "
-        "With your own recordings: `npc fit`, then `npc synth`, show the images, then `npc evaluate`."
-    ),
 )
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it appears when everything is done.")]
-Seed = Annotated[int, typer.Option(help="Seed; the same seed gives the same files on the same machine.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same files on the same machine.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is by default.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in that folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """**Neural population control**: fit recorded sites, synthesize images that drive them, judge what they did.
+
+    Start with `npc demo`: a whole experiment on a simulated brain, offline, in a few minutes. With your own recordings:
+    `npc fit`, then `npc synth`, show the images, then `npc evaluate`.
+    """
+    if show:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("neural-population-control"))
+        raise typer.Exit
+
+
 @app.command()
 def demo(
     out: Out = Path("npc_demo"),
     seed: Seed = 0,
-    sites: Annotated[int, typer.Option(help="Simulated sites recorded.")] = 32,
-    natural: Annotated[int, typer.Option(help="Natural images shown.")] = 1280,
+    sites: Annotated[int, typer.Option(min=2, help="Simulated sites recorded.")] = 32,
+    natural: Annotated[int, typer.Option(min=80, help="Natural images shown.")] = 1280,
     targets: Annotated[int, typer.Option(help="Stretch targets, and size of the one-hot population.")] = 8,
-    images: Annotated[int, typer.Option(help="Images per target and objective.")] = 2,
+    images: Annotated[int, typer.Option(min=1, help="Images per target and objective.")] = 2,
     size_px: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 128,
     recipe: Annotated[str, typer.Option(help="robust, or paper (the rule of 2019).")] = "robust",
-    steps: Annotated[int | None, typer.Option(help="Gradient steps; the recipe's own by default.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 150, paper 200).")
+    ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -88,13 +102,23 @@ def fit(
     out: Out = Path("npc_model"),
     backbone: Annotated[
         list[str] | None,
-        typer.Option(help="Network; repeat for several. efficientnet-lite0/1/2, torchvision:NAME or timm:NAME."),
+        typer.Option(
+            help="Network: efficientnet-lite0, -lite1, -lite2, torchvision:NAME or timm:NAME; repeat for several. "
+            "By default lite0 and lite1."
+        ),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer read; embedded networks have a default.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer read, of every --backbone; embedded networks have a default.")
+    ] = None,
     readout: Annotated[str, typer.Option(help="local, ridge or factorized (2019).")] = "local",
     split: Annotated[str | None, typer.Option(help="A or B: fit on one half of the photographs only.")] = None,
-    group: Annotated[str, typer.Option(help="Column whose equal values stay together in splits.")] = "photograph",
-    folds: Annotated[int, typer.Option(help="Cross-validation folds.")] = 5,
+    group: Annotated[
+        str,
+        typer.Option(
+            help="Column whose equal values stay together in splits; without it, images are split one by one."
+        ),
+    ] = "photograph",
+    folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
     seed: Seed = 0,
     device: Device = None,
     overwrite: Overwrite = False,
@@ -133,6 +157,8 @@ def fit(
     path = model.save(out, overwrite)
     scores = model.held_out_scores()
     medians = {name: _finite(scores[name].median()) for name in ("r", "reliability", "explained_variance")}
+    if medians["reliability"] is None and not as_json:
+        typer.echo("no image has two repeats: reliability is unknown, and npc evaluate will need repeats")
     if not as_json:
         typer.echo(scores.round(3).to_string(max_rows=12))
         typer.echo(
@@ -146,11 +172,17 @@ def synth(
     model: Annotated[Path, typer.Argument(help="Folder of the driver, as npc fit writes it.")],
     out: Out = Path("npc_synthesized"),
     stretch: Annotated[list[str] | None, typer.Option(help="Site to drive up; repeat, or 'all'.")] = None,
-    one_hot: Annotated[list[str] | None, typer.Option(help="Site up, the population down; repeat, or 'all'.")] = None,
-    population: Annotated[list[str] | None, typer.Option(help="Sites of the population; all by default.")] = None,
-    images: Annotated[int, typer.Option(help="Images per target, each from its own seed.")] = 5,
+    one_hot: Annotated[
+        list[str] | None, typer.Option(help="Site up, its population down; repeat, or 'all' of it.")
+    ] = None,
+    population: Annotated[
+        list[str] | None, typer.Option(help="Site of the one-hot population; repeat. All by default.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images per target, each from its own seed.")] = 5,
     recipe: Annotated[str, typer.Option(help="robust, or paper (the rule of 2019).")] = "robust",
-    steps: Annotated[int | None, typer.Option(help="Gradient steps; the recipe's own by default.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 150, paper 200).")
+    ] = None,
     seed: Seed = 0,
     device: Device = None,
     overwrite: Overwrite = False,
@@ -168,17 +200,20 @@ def synth(
     from stimuli.files import made_of, require_free
     from synth.objectives import OneHot, Stretch
     from synth.progress import Progress
+    from synth.recipes import one_hot_form
     from synth.recipes import recipe as named
     from synth.synthesize import synthesize
 
     require_free(out, overwrite, made_of("set.json", "stimuli.csv", "images"))
     if not stretch and not one_hot:
         raise ValueError("no target was named; give --stretch SITE or --one-hot SITE, or 'all' for every site")
+    if population and not one_hot:
+        raise ValueError("--population is for --one-hot; name its targets, or 'all'")
     config = named(recipe) if steps is None else named(recipe, steps=steps)
     driver = load_model(model)
     pool = tuple(population) if population else None
     wanted = [Stretch(site) for site in _sites(stretch, driver.site_ids)]
-    wanted += [OneHot(site, population=pool) for site in _sites(one_hot, pool or driver.site_ids)]  # type: ignore[misc]
+    wanted += [OneHot(site, pool, form=one_hot_form(recipe)) for site in _sites(one_hot, pool or driver.site_ids)]  # type: ignore[misc]
     with Progress(quiet) as progress:
         progress.stage(f"synthesizing {len(wanted) * images} images")
         made = synthesize(
@@ -215,6 +250,9 @@ def evaluate(
     from stimuli.files import atomic_folder, made_of
     from synth.control import evaluate_control
 
+    same = {path.resolve() for path in driver} & {path.resolve() for path in validator or []}
+    if same:
+        raise ValueError(f"{str(same.pop())!r} is both driver and validator; a validator must not have made the images")
     recorded = SiteRecordings.load(recordings[0])
     for path in recordings[1:]:
         recorded = recorded.concat_stimuli(SiteRecordings.load(path))
@@ -229,8 +267,8 @@ def evaluate(
     files = ("report.html", "summary.json", "images.csv", "targets.csv")
     with atomic_folder(out, overwrite, made_of(*files)) as folder:
         report.to_html(folder / "report.html")
-        report.images.to_csv(folder / "images.csv", index=False)
-        report.targets.to_csv(folder / "targets.csv", index=False)
+        report.images.to_csv(folder / "images.csv", index=False, float_format="%.6g")
+        report.targets.to_csv(folder / "targets.csv", index=False, float_format="%.6g")
         report.to_json(folder / "summary.json")
     page = out / "report.html"
     if not as_json:
@@ -262,12 +300,14 @@ def main() -> None:
     """Run ``npc``; wrong input ends in one sentence on standard error and exit code 2."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(_say("interrupted; nothing was written", 130))
+    except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
+        sys.exit(_say("interrupted; nothing was written", 130) if stop.code == 130 else stop.code)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("NPC_TRACEBACK"):
             raise
-        sys.exit(_say(" ".join(str(error).split()), 2))
+        full = getattr(error, "errno", None) == errno.ENOSPC
+        text = "the disk is full and nothing was kept; free some space or choose another place with --out"
+        sys.exit(_say(text if full else " ".join(str(error).split()), 2))
 
 
 def _say(text: str, code: int) -> int:

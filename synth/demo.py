@@ -24,7 +24,7 @@ from stimuli.files import atomic_folder, made_of
 from synth.control import ControlReport, evaluate_control
 from synth.objectives import OneHot, Stretch
 from synth.progress import Progress
-from synth.recipes import SynthesisConfig, recipe
+from synth.recipes import SynthesisConfig, one_hot_form, recipe
 from synth.report import render_report, save_control_figure
 from synth.synthesize import synthesize
 
@@ -137,9 +137,9 @@ def run_demo(
     began = time.monotonic()
     place = best_device(device)
     with atomic_folder(out, overwrite, made_of(*_FILES)) as folder:
-        progress.stage(f"cropping {config.natural} natural images from photographs")
+        progress.stage(f"cropping {config.natural} natural images")
         natural = natural_photos(config.natural, config.size_px, seed=config.seed).save(folder / "natural")
-        progress.stage(f"recording {config.sites} simulated sites, {config.repeats} trials an image")
+        progress.stage(f"recording {config.sites} sites, {config.repeats} trials an image")
         brain = SimulatedBrain(natural, n_sites=config.sites, seed=config.seed)
         recorded = brain.record(natural, n_repeats=config.repeats, seed=config.seed)
         recorded.save(folder / "recordings_natural.nc")
@@ -151,7 +151,10 @@ def run_demo(
         validator.save(folder / "validator")
         explained = driver.held_out_scores()["explained_variance"].fillna(-np.inf)
         chosen = tuple(explained.sort_values(ascending=False, kind="stable").index[: config.targets])
-        objectives = [*(Stretch(site) for site in chosen), *(OneHot(site, population=chosen) for site in chosen)]
+        objectives = [
+            *(Stretch(site) for site in chosen),
+            *(OneHot(site, chosen, form=one_hot_form(config.recipe)) for site in chosen),
+        ]
         progress.stage(f"synthesizing {len(objectives) * config.images} images")
         seeds = range(config.seed, config.seed + config.images)
         made = synthesize(
@@ -159,7 +162,7 @@ def run_demo(
         )
         made.stimuli.save(folder / "synthesized")
         made.trace.to_csv(folder / "trace.csv", index=False)
-        progress.stage("recording the synthesized images and judging them")
+        progress.stage("recording and judging them")
         shown = StimulusSet.load(folder / "synthesized")  # what an animal would see: the files
         answers = brain.record(shown, n_repeats=4 * config.repeats, seed=config.seed + 1)  # few images, so more trials
         answers.save(folder / "recordings_synthesized.nc")
@@ -198,7 +201,7 @@ def run_demo(
         facts = {
             "animal": f"simulated brain, {config.sites} sites on efficientnet-lite2, {config.repeats} trials an image",
             "driver": repr(driver),
-            "validator": repr(validator),
+            "validator": f"the same networks, other photographs, factorized readout: {validator!r}",
             "explained variance, held-out photographs": (
                 f"driver {summary['driver_ev_median']}, validator {summary['validator_ev_median']} (medians over sites)"
             ),

@@ -143,6 +143,7 @@ class _Tally:
         return report
 
 
+@torch.enable_grad()
 def _run_batch(
     model: nn.Module,
     scale: SiteScale,
@@ -153,7 +154,7 @@ def _run_batch(
     report: Callable[[int], None],
 ) -> list[Made]:
     generators = [_stream(job, config) for job in jobs]
-    shape = (config.channels, *size_px)
+    shape = (config.channels or 3, *size_px)
     starts = torch.stack([STARTS[config.start](shape, generator) for generator in generators])
     param: Pixels | Fourier = PARAMS[config.param](starts.to(device))
     advance = _OPTIMIZERS[config.optimizer](param.latent, config.step_size)

@@ -10,9 +10,13 @@ import ast
 import difflib
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from neural_fits.site_model import Ensemble, SiteModel
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,27 @@ class SiteScale:
     site_ids: tuple[str, ...]
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def of(cls, model: SiteModel | Ensemble, device: torch.device | str = "cpu") -> SiteScale:
+        """Return the names and natural statistics of a model's sites.
+
+        Parameters
+        ----------
+        model : SiteModel or Ensemble
+            A fitted model.
+        device : torch.device or str
+            Where the statistics go.
+
+        Returns
+        -------
+        SiteScale
+            Names, means and standard deviations.
+        """
+        mean, std = (
+            torch.tensor(values, device=device) for values in (model.info.natural_mean, model.info.natural_std)
+        )
+        return cls(model.site_ids, mean, std)
 
     def index(self, site: str) -> int:
         """Return the column of a site.
@@ -87,6 +112,11 @@ class Objective:
     >>> Stretch("a") - 0.5 * Stretch("b")
     Stretch('a') + -0.5 * Stretch('b')
     """
+
+    @property
+    def family(self) -> str:
+        """Word for the kind of objective in tables and file names: stretch, ohp (one-hot population) or composed."""
+        return "composed"
 
     @property
     def target(self) -> str:
@@ -220,6 +250,11 @@ class Stretch(Objective):
         object.__setattr__(self, "site", _site_name(self.site))
 
     @property
+    def family(self) -> str:
+        """The word 'stretch'."""
+        return "stretch"
+
+    @property
     def target(self) -> str:
         """Name of the target site."""
         return self.site
@@ -294,12 +329,19 @@ class OneHot(Objective):
             object.__setattr__(self, "population", tuple(map(_site_name, self.population)))
             if self.site not in self.population:
                 raise ValueError(f"target {self.site!r} is not in its population of {len(self.population)}; add it")
+            if len(self.population) < 2:
+                raise ValueError(f"the population of target {self.site!r} is that site alone; name at least one other")
             if len(set(self.population)) != len(self.population):
                 raise ValueError(f"the population of target {self.site!r} names a site twice; name each once")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}; expected a finite number above 0")
         if self.form not in ("log", "softmax", "paper"):
             raise ValueError(f"form is {self.form!r}; expected 'log', 'softmax' or 'paper'")
+
+    @property
+    def family(self) -> str:
+        """The word 'ohp'."""
+        return "ohp"
 
     @property
     def target(self) -> str:

@@ -39,17 +39,14 @@ class Progress:
     def __enter__(self) -> Progress:
         if not self.quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
             columns = (
-                SpinnerColumn(),
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=28),
+                BarColumn(bar_width=14),
                 TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(compact=True),
+                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             )
             self._bar = Bar(*columns, console=Console(stderr=True))
             self._bar.start()
@@ -95,7 +92,7 @@ class Progress:
         rate = done / spent if spent > 0 else 0.0
         if self._bar is not None:
             task = self._bar.task_ids[-1]
-            self._bar.update(task, completed=done, total=total, rate=f"{rate:.0f} image steps/s")
+            self._bar.update(task, completed=done, total=total, rate=f"{rate:.0f} steps/s")
         elif done and (done / total >= self._said + 0.25 or done == total):
             self._said = done / total
             left = spent / done * (total - done)

@@ -25,8 +25,8 @@ class SynthesisConfig:
         What is optimized: ``"pixels"`` or ``"fourier"``.
     start : str
         First image: ``"uniform"`` noise or faint ``"pink"`` noise.
-    channels : int
-        3 for color, 1 for gray images.
+    channels : int, optional
+        3 for color, 1 for gray images; by default as the images the model was fitted on.
     steps : int
         Gradient steps.
     optimizer : str
@@ -62,7 +62,7 @@ class SynthesisConfig:
 
     param: str = "fourier"
     start: str = "pink"
-    channels: int = 3
+    channels: int | None = None
     steps: int = 150
     optimizer: str = "adam"
     step_size: float = 0.05
@@ -81,7 +81,7 @@ class SynthesisConfig:
             ("start", tuple(STARTS)),
             ("optimizer", ("adam", "gradient_std")),
             ("keep", ("best", "last")),
-            ("channels", (1, 3)),
+            ("channels", (None, 1, 3)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(repr, known))}")
@@ -146,3 +146,43 @@ def recipe(name: str | SynthesisConfig, **changes: object) -> SynthesisConfig:
             raise ValueError(f"unknown recipe {name!r}; {hint}known: {', '.join(RECIPES)}")
         name = RECIPES[name]
     return dataclasses.replace(name, **changes)  # type: ignore[arg-type]
+
+
+def recipe_name(config: SynthesisConfig) -> str:
+    """Return the name of a configuration: of a recipe, also with other steps, or ``"custom"``.
+
+    Parameters
+    ----------
+    config : SynthesisConfig
+        The configuration.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Examples
+    --------
+    >>> recipe_name(recipe("robust")), recipe_name(recipe("paper", steps=700))
+    ('robust', 'paper, 700 steps')
+    """
+    for name, known in RECIPES.items():
+        if dataclasses.replace(known, steps=config.steps) == config:
+            return name if known.steps == config.steps else f"{name}, {config.steps} steps"
+    return "custom"
+
+
+def one_hot_form(name: str) -> str:
+    """Return the form of `OneHot` that belongs to a recipe: that of 2019 for ``"paper"``.
+
+    Parameters
+    ----------
+    name : str
+        Name of a recipe.
+
+    Returns
+    -------
+    str
+        ``"paper"`` or ``"log"``.
+    """
+    return "paper" if name == "paper" else "log"

@@ -5,6 +5,7 @@ Calls the loop in `engine`; called by users, ``npc synth`` and ``npc demo``.
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +20,8 @@ from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import Display, StimulusSet
 from stimuli.provenance import provenance_record, sha256_bytes
 from synth.engine import Job, run
-from synth.objectives import Objective, OneHot, SiteScale, Stretch
-from synth.recipes import SynthesisConfig, recipe
+from synth.objectives import Objective, SiteScale
+from synth.recipes import SynthesisConfig, recipe, recipe_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +31,8 @@ class Synthesis:
     Parameters
     ----------
     stimuli : StimulusSet
-        The images; columns ``family, objective, target_site, seed, recipe, step`` and ``forecast_driver``, the driver's
-        response of the target site to the 8-bit image.
+        The images; columns ``family, objective, target_site, seed, recipe, step`` and ``forecast_response``, what the
+        driver expects of the target site on the 8-bit image.
     trace : DataFrame
         Columns ``stimulus_id, step, score``: the driver's score of the 8-bit image as it was made.
     config : SynthesisConfig
@@ -65,7 +66,7 @@ def synthesize(
     Parameters
     ----------
     model : SiteModel or Ensemble
-        The driver.
+        The driver; it is moved to the device.
     objectives : Objective or iterable of Objective
         What is asked, for example ``[Stretch(site) for site in model.site_ids]``.
     seeds : int or sequence of int
@@ -95,6 +96,7 @@ def synthesize(
 
     Examples
     --------
+    >>> from synth import Stretch
     >>> from stimuli import natural_photos
     >>> from neural_fits import SimulatedBrain, fit_sites
     >>> natural = natural_photos(60, size_px=64)
@@ -118,8 +120,9 @@ def synthesize(
     if slots is not None and slots < 1:
         raise ValueError(f"slots is {slots}; expected the number of images to optimize together, at least 1")
     place = best_device(device)
+    width = slots or (4 if place.type == "cpu" else 32)
     model.to(place)
-    scale = site_scale(model, place)
+    scale = SiteScale.of(model, place)
     for objective in wanted:  # a misspelt site shows here, not after an hour
         objective.score(torch.zeros(1, len(scale.site_ids), device=place), scale)
     jobs = [Job(objective, seed) for objective in wanted for seed in numbers]
@@ -127,20 +130,20 @@ def synthesize(
         model,
         scale,
         jobs,
-        config,
+        dataclasses.replace(config, channels=config.channels or model.info.channels),
         model.info.size_px,
-        slots=slots or (4 if place.type == "cpu" else 32),
+        slots=width,
         device=place,
         progress=progress,
     )
     codes = np.stack([image.codes for image in made])
     stimuli = StimulusSet.from_arrays(
         codes,
-        table=_table(jobs, made_steps=[image.step for image in made], recipe=recipe, codes=codes),
+        table=_table(jobs, made_steps=[image.step for image in made], recipe=recipe_name(config), codes=codes),
         size_deg=model.info.size_deg,
         display=display,
         provenance=provenance_record(
-            config=repr(config),
+            config={"synthesis": repr(config), "slots": width, "device": str(place), "seeds": numbers},
             inputs={f"model.{key}": str(value) for key, value in model.provenance.get("inputs", {}).items()},
         ),
         name="synthesis",
@@ -148,7 +151,7 @@ def synthesize(
     responses = model.predict(stimuli)
     column = [scale.index(job.objective.target) if job.objective.target else -1 for job in jobs]
     forecast = [float(responses[k, site]) if site >= 0 else float("nan") for k, site in enumerate(column)]
-    stimuli = stimuli.with_columns(forecast_driver=forecast)
+    stimuli = stimuli.with_columns(forecast_response=forecast)
     trace = pd.DataFrame(
         [
             (name, step, score)
@@ -160,54 +163,18 @@ def synthesize(
     return Synthesis(stimuli, trace, config)
 
 
-def site_scale(model: SiteModel | Ensemble, device: torch.device | str = "cpu") -> SiteScale:
-    """Return the names and natural statistics of a model's sites, as objectives need them.
-
-    Parameters
-    ----------
-    model : SiteModel or Ensemble
-        A fitted model.
-    device : torch.device or str
-        Where the statistics go.
-
-    Returns
-    -------
-    SiteScale
-        Names, means and standard deviations.
-    """
-    info = model.info
-    mean, std = (torch.tensor(values, device=device) for values in (info.natural_mean, info.natural_std))
-    return SiteScale(info.site_ids, mean, std)
-
-
 _recipe = recipe  # the argument of `synthesize` has the same name
 
 
-def family(objective: Objective) -> str:
-    """Return the word that names an objective's kind in tables and file names.
-
-    Parameters
-    ----------
-    objective : Objective
-        Any objective.
-
-    Returns
-    -------
-    str
-        ``"stretch"``, ``"one_hot"`` or ``"composed"``.
-    """
-    return "stretch" if isinstance(objective, Stretch) else "one_hot" if isinstance(objective, OneHot) else "composed"
-
-
-def _table(jobs: list[Job], *, made_steps: list[int], recipe: str | SynthesisConfig, codes: np.ndarray) -> pd.DataFrame:
+def _table(jobs: list[Job], *, made_steps: list[int], recipe: str, codes: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "stimulus_id": [_image_id(job, image) for job, image in zip(jobs, codes, strict=True)],
-            "family": [family(job.objective) for job in jobs],
+            "family": [job.objective.family for job in jobs],
             "objective": [repr(job.objective) for job in jobs],
             "target_site": [job.objective.target for job in jobs],
             "seed": [job.seed for job in jobs],
-            "recipe": recipe if isinstance(recipe, str) else "custom",
+            "recipe": recipe,
             "step": made_steps,
         }
     )
@@ -217,4 +184,4 @@ def _image_id(job: Job, image: np.ndarray) -> str:
     # A file name that people can read, and a hash of objective and content: two objectives may end in the same image.
     target = re.sub("[^A-Za-z0-9]", "-", job.objective.target)[:40] or "image"
     digest = sha256_bytes(repr(job.objective).encode() + image.tobytes())
-    return f"{family(job.objective)}_{target}_{job.seed}_{digest[:8]}"
+    return f"{job.objective.family}_{target}_{job.seed}_{digest[:8]}"

@@ -139,7 +139,8 @@ def _rows(path: Path) -> pd.DataFrame:
         table = table.rename(columns={"image_id": "stimulus_id"})
     for name in _NEEDED:
         if name not in table:
-            near = difflib.get_close_matches(name, list(table.columns), n=1, cutoff=0.5)
+            others = [column for column in table.columns if column not in _NEEDED]
+            near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
             hint = f"closest is {near[0]!r}" if near else f"found {list(table.columns)[:8]}"
             raise ValueError(f"{path.name!r} has no column {name!r} ({hint}); rename the header.")
     table = table[(table != "").any(axis=1)]

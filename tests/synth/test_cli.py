@@ -142,6 +142,26 @@ def wrong(lab, tmp_path):
         "no model": (("synth", natural, *out, "--stretch", "site00"), "model.json"),
         "site": (("synth", folder / "driver", *out, "--stretch", "site0O"), "did you mean 'site0"),
         "recipe": (("synth", folder / "driver", *out, "--stretch", "site00", "--recipe", "robus"), "'robust'"),
+        "own judge": (
+            (
+                "evaluate",
+                natural,
+                "--reference",
+                natural,
+                "--recordings",
+                recorded,
+                "--driver",
+                folder / "driver",
+                "--validator",
+                folder / "driver",
+                *out,
+            ),
+            "both driver and validator",
+        ),
+        "population alone": (
+            ("synth", folder / "driver", *out, "--stretch", "site00", "--population", "site01"),
+            "--one-hot",
+        ),
         "no target": (("synth", folder / "driver", *out), "--stretch"),
         "demo size": (("demo", *out, "--targets", 40), "40 targets"),
         "demo place": (("demo", "--out", tmp_path / "file" / "demo"), "file"),
@@ -151,7 +171,8 @@ def wrong(lab, tmp_path):
 def test_wrong_input_is_one_sentence_and_exit_code_2(lab, monkeypatch, capsys, tmp_path):
     for name, (arguments, words) in wrong(lab, tmp_path).items():
         before = sorted(path for path in tmp_path.rglob("*"))
-        code, out, err = npc(monkeypatch, capsys, *arguments, "-q")
+        quiet = () if arguments[0] == "evaluate" else ("-q",)
+        code, out, err = npc(monkeypatch, capsys, *arguments, *quiet)
         assert code == 2, name
         assert out == "", name
         assert err.startswith("npc: "), name
@@ -194,3 +215,20 @@ def test_help_is_instant_and_never_imports_torch():
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert time.perf_counter() - began < 5  # a second on an idle machine
+
+
+def test_full_disk_and_interruption_are_said_in_words(monkeypatch, capsys):
+    def fail(error):
+        def app():
+            raise error
+
+        monkeypatch.setattr(cli, "app", app)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code, capsys.readouterr().err
+
+    code, text = fail(OSError(28, "No space left on device"))
+    assert code == 2
+    assert "disk is full" in text
+    code, text = fail(SystemExit(130))
+    assert (code, text) == (130, "npc: interrupted; nothing was written\n")

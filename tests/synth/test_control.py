@@ -18,7 +18,7 @@ from neural_fits.readout import LinearReadout
 from neural_fits.recordings import SiteRecordings
 from neural_fits.site_model import SiteInfo, SiteModel
 from stimuli import StimulusSet
-from synth.control import evaluate_control
+from synth.control import _mean_of_trials, evaluate_control
 from synth.objectives import OneHot, Stretch
 
 SITES = ("a", "b", "c")
@@ -329,3 +329,37 @@ def test_what_is_not_a_synthesized_set_is_refused():
     wrong = gray_set(LEVELS, MADE_IDS, objective=["print(1)"] * 4, target_site=["a"] * 4)
     with pytest.raises(ValueError, match="is not an objective"):
         evaluate_control(wrong, **rest)
+
+
+def test_baseline_is_bracketed_from_both_sides_under_noise():
+    """The image shown again IS the best natural one: its truth lies between the two baselines."""
+    rng = np.random.default_rng(1)
+    count, repeats = 300, 8
+    truth = rng.normal(10, 1, (count, len(SITES)))
+    ids = tuple(f"n{k}" for k in range(count))
+    reference = gray_set(np.arange(count) % 250, ids)
+    best = truth.argmax(0)
+    means = np.concatenate([truth, truth[best[:1]]])
+    trials = np.repeat(means[:, None], repeats, axis=1) + rng.normal(0, 1.6, (count + 1, repeats, len(SITES)))
+    recordings = SiteRecordings(trials, (*ids, "again"), pd.DataFrame(index=pd.Index(SITES, name="site_id")))
+    again = gray_set([100], ["again"], objective=["Stretch('a')"], target_site=["a"])
+    report = evaluate_control(
+        again, reference=reference, recordings=recordings, drivers=[luminance_model([30.0, 20.0, 10.0])]
+    )
+    row = report.targets.iloc[0]
+    assert row["best_natural"] < truth[:, 0].max() < row["best_natural_upper"]
+    assert {"targets_measured", "fraction_beyond_best_natural_upper"} <= set(report.summary["stretch"])
+
+
+def test_site_that_lacks_trials_takes_its_next_ones():
+    responses = np.full((1, 6, 2), 5.0, np.float32)
+    responses[0, :4, 1] = np.nan  # the second site was recorded on the last two repeats only
+    means = _mean_of_trials(responses, 2, seed=0)
+    np.testing.assert_array_equal(means, [[5.0, 5.0]])
+
+
+def test_a_target_driven_to_nothing_counts_against_the_forecast():
+    achieved = np.array([[-1.0, 2.0, 5.0], [-2.0, 1.0, 9.0], [3.0, 9.0, 1.0], [2.0, 30.0, 2.0]])
+    objectives = [Stretch("a"), Stretch("a"), Stretch("b"), Stretch("b")]
+    summary = evaluate(objectives, achieved).summary["stretch"]
+    assert summary["forecast_over_achieved_driver"] is None  # the median of a number and infinity

@@ -108,7 +108,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 stretches = st.builds(Stretch, names)
 one_hots = st.builds(
     lambda sites, whole, temperature, form: OneHot(sites[0], None if whole else tuple(sites), temperature, form),
-    st.lists(names, min_size=1, max_size=5, unique=True),
+    st.lists(names, min_size=2, max_size=5, unique=True),
     st.booleans(),
     st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     st.sampled_from(["log", "softmax", "paper"]),
@@ -127,7 +127,7 @@ objectives = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(objectives)
-@example(OneHot("a", ("a",)))
+@example(OneHot("a", ("a", "b")))
 @example(Stretch(np.str_("a")) + np.float64(0.1) * OneHot("b", temperature=np.float64(0.3)))
 @example(1.0 * Stretch("a"))
 @example(-0.0 * Stretch("a") + -2 * (Stretch("'") - OneHot('"')))
@@ -232,3 +232,8 @@ def test_site_is_text():
 def test_population_may_be_a_list():
     assert OneHot("a", ["a", "b"]) == OneHot("a", ("a", "b"))
     assert hash(OneHot("a", ["a", "b"])) == hash(OneHot("a", ("a", "b")))
+
+
+def test_population_of_one_site_is_refused():
+    with pytest.raises(ValueError, match="that site alone"):  # its softmax is 1 whatever the image
+        OneHot("a", ("a",))

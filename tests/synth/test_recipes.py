@@ -150,7 +150,7 @@ def test_unknown_recipe_gets_a_suggestion():
         ({"start": "gray"}, "start is 'gray'; expected one of 'uniform', 'pink'"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of 'adam', 'gradient_std'"),
         ({"keep": "first"}, "keep is 'first'; expected one of 'best', 'last'"),
-        ({"channels": 4}, "channels is 4; expected one of 1, 3"),
+        ({"channels": 4}, "channels is 4; expected one of None, 1, 3"),
         ({"steps": 0}, "steps and check_every must be at least 1"),
         ({"check_every": 0}, "steps and check_every must be at least 1"),
         ({"step_size": 0.0}, "step_size above 0"),

@@ -358,7 +358,8 @@ def test_empty_report_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("gain", "text"), [(0.194, "+19\u00a0%"), (-0.05, "−5\u00a0%"), (-0.001, "+0\u00a0%"), (np.nan, "–")]
+    ("gain", "text"),
+    [(0.194, "+19\u00a0%"), (-0.05, "−5\u00a0%"), (-0.001, "−0.1\u00a0%"), (0.0, "+0\u00a0%"), (np.nan, "–")],
 )
 def test_gain_text(gain, text):
     assert gain_text(gain) == text

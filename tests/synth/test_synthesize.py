@@ -12,9 +12,9 @@ import torch
 from neural_fits.site_model import Ensemble
 from stimuli import Display, StimulusSet
 from synth import synthesize as public
-from synth.objectives import OneHot, Stretch, parse_objective
+from synth.objectives import OneHot, SiteScale, Stretch, parse_objective
 from synth.recipes import PAPER, SynthesisConfig
-from synth.synthesize import Synthesis, family, site_scale, synthesize
+from synth.synthesize import Synthesis, synthesize
 
 SHORT = SynthesisConfig(steps=3, check_every=2)
 
@@ -33,9 +33,9 @@ def test_set_holds_one_image_per_objective_and_seed(tiny_model):
     assert made.stimuli.shape == (3, 32, 32)
     assert table.columns.tolist()[2:] == [
         *("family", "objective", "target_site", "seed", "recipe", "step"),
-        "forecast_driver",
+        "forecast_response",
     ]
-    assert table["family"].tolist() == ["stretch"] * 2 + ["one_hot"] * 2 + ["composed"] * 2
+    assert table["family"].tolist() == ["stretch"] * 2 + ["ohp"] * 2 + ["composed"] * 2
     assert table["objective"].tolist() == [repr(objective) for objective in objectives for _ in range(2)]
     assert [parse_objective(text) for text in table["objective"][::2]] == objectives
     assert table["target_site"].tolist() == list("aabbcc")
@@ -43,7 +43,7 @@ def test_set_holds_one_image_per_objective_and_seed(tiny_model):
     assert set(table["recipe"]) == {"custom"}
     assert table["step"].isin([0, 2, 3]).all()
     assert table["stimulus_id"].is_unique
-    assert table["stimulus_id"].str.fullmatch(r"(stretch|one_hot|composed)_[abc]_[01]_[0-9a-f]{8}").all()
+    assert table["stimulus_id"].str.fullmatch(r"(stretch|ohp|composed)_[abc]_[01]_[0-9a-f]{8}").all()
     assert repr(made) == "Synthesis(6 images, 3 steps, param 'fourier')"
     assert "Synthesis(6 images, 3 steps, param &#x27;fourier&#x27;)" in made._repr_html_()
 
@@ -55,7 +55,7 @@ def test_trace_tells_the_score_of_every_reading(tiny_model):
     assert made.trace["stimulus_id"].tolist() == [name for name in made.stimuli.stimulus_ids for _ in range(3)]
     best = made.trace.groupby("stimulus_id", sort=False)["score"].max()
     # the score of a stretch image is the response of its site, and the best image was kept
-    np.testing.assert_allclose(best.to_numpy(), made.stimuli.table["forecast_driver"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(best.to_numpy(), made.stimuli.table["forecast_response"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("recipe", [SHORT, "paper"])
@@ -68,7 +68,7 @@ def test_forecast_is_the_prediction_from_the_files(tiny_model, tmp_path, recipe)
     responses = model.predict(saved)
     columns = [model.site_ids.index(site) for site in saved.table["target_site"]]
     expected = responses[np.arange(len(saved)), columns]
-    np.testing.assert_allclose(saved.table["forecast_driver"], expected, rtol=1e-6)
+    np.testing.assert_allclose(saved.table["forecast_response"], expected, rtol=1e-6)
     pd.testing.assert_frame_equal(saved.table, made.stimuli.table)
 
 
@@ -137,12 +137,12 @@ def test_ensemble_drives_too(tiny_model):
     members = [tiny_model(seed=seed) for seed in (0, 1)]
     made = make(Ensemble(members), [Stretch("b")])
     expected = np.mean([member.predict(made.stimuli)[:, 1] for member in members], axis=0)
-    np.testing.assert_allclose(made.stimuli.table["forecast_driver"], expected, rtol=1e-5)
+    np.testing.assert_allclose(made.stimuli.table["forecast_response"], expected, rtol=1e-5)
 
 
 def test_scale_of_a_model_is_its_natural_statistics(tiny_model):
     model = tiny_model()
-    scale = site_scale(model)
+    scale = SiteScale.of(model)
     assert scale.site_ids == model.site_ids
     assert tuple(scale.mean.tolist()) == pytest.approx(model.info.natural_mean)
     assert tuple(scale.std.tolist()) == pytest.approx(model.info.natural_std)
@@ -155,15 +155,16 @@ def test_progress_is_passed_on(tiny_model):
 
 
 def test_family_names():
-    kinds = [family(objective) for objective in (Stretch("a"), OneHot("a"), 1 * Stretch("a"))]
-    assert kinds == ["stretch", "one_hot", "composed"]
+    kinds = [objective.family for objective in (Stretch("a"), OneHot("a"), 1 * Stretch("a"))]
+    assert kinds == ["stretch", "ohp", "composed"]
 
 
 def test_provenance_says_how(tiny_model):
     model = tiny_model()
     model.provenance = {"inputs": {"recordings": "abc"}}
     record = make(model, [Stretch("a")], seeds=1).stimuli.provenance
-    assert record["config"] == repr(SHORT)
+    assert record["config"]["synthesis"] == repr(SHORT)
+    assert record["config"]["device"] == "cpu"
     assert record["inputs"] == {"model.recordings": "abc"}
 
 
