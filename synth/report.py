@@ -203,6 +203,9 @@ def _statement(report: ControlReport, family: str) -> str:
     if gain is not None:
         interval = f" (95\u00a0% interval over targets {' to '.join(map(plots.gain_text, ends))})" if ends else ""
         text += f"; {'the' if one else 'the median'} gain is {plots.gain_text(gain)}{interval}"
+    if "beyond_upper" in measured:
+        above = int(measured["beyond_upper"].astype(bool).sum())
+        text += f"; {above} also exceed the maximum over all repeats, which noise biases upward"
     ratios = {role: numbers[f"forecast_over_achieved_{role}"] for role in plots.ROLES}
     start = "For it" if one else "In the median"
     words = [f"the {role} forecast {ratio:.2f} times" for role, ratio in ratios.items() if ratio is not None]
