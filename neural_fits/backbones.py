@@ -7,7 +7,6 @@ Read by `FeatureExtractor`.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.resources
@@ -21,6 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 
 from neural_fits._torchvision import import_torchvision
+from stimuli.hints import did_you_mean
 
 #: embedded networks: timm's architecture, the data package that carries the weights, native input size in pixels
 EMBEDDED = {
@@ -134,7 +134,7 @@ def load_backbone(name: str | nn.Module | Backbone, *, pretrained: bool = True) 
     loader = {"torchvision": _load_torchvision, "timm": _load_timm}.get(source)
     if loader is None or not model:
         known = [*EMBEDDED, "torchvision:NAME", "timm:NAME"]
-        raise ValueError(f"unknown backbone {name!r}; {_suggest(name, known)}known: {', '.join(known)}")
+        raise ValueError(f"unknown backbone {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")
     try:
         with torch.random.fork_rng(devices=[], enabled=pretrained):
             return loader(model, pretrained)
@@ -145,11 +145,6 @@ def load_backbone(name: str | nn.Module | Backbone, *, pretrained: bool = True) 
         ) from error
     except RuntimeError as error:  # an unknown tag, a network without weights, a damaged download
         raise ValueError(f"backbone {name!r} could not be made: {error}") from error
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _hash_weights(network: nn.Module) -> str:
@@ -190,7 +185,7 @@ def _load_torchvision(model: str, pretrained: bool) -> Backbone:
 
     known = models.list_models()
     if model not in known:
-        raise ValueError(f"torchvision has no network {model!r}; {_suggest(model, known)}see torchvision.models")
+        raise ValueError(f"torchvision has no network {model!r}; {did_you_mean(model, known)}see torchvision.models")
     weights = models.get_model_weights(model).DEFAULT
     preset = weights.transforms()
     with warnings.catch_warnings():  # inception and googlenet warn about their initialization
@@ -211,7 +206,7 @@ def _load_timm(model: str, pretrained: bool) -> Backbone:
 
     known = timm.list_models()
     if model.split(".")[0] not in known:
-        raise ValueError(f"timm has no network {model!r}; {_suggest(model, known)}see timm.list_models()")
+        raise ValueError(f"timm has no network {model!r}; {did_you_mean(model, known)}see timm.list_models()")
     if pretrained:
         _require_weights(getattr(timm.get_pretrained_cfg(model), "hf_hub_id", None))
     network = timm.create_model(model, pretrained=pretrained)

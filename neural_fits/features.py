@@ -6,7 +6,6 @@ Size, color and mean/std of a network live here and nowhere else. Used by every 
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,6 +18,7 @@ from torch.nn import functional
 from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.parallel import side_by_side
 from stimuli import StimulusSet
+from stimuli.hints import did_you_mean
 
 Result = TypeVar("Result")
 #: the layer that ends the pass now under way in each thread, if any
@@ -79,10 +79,8 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("std", torch.tensor(self.backbone.std).view(1, 3, 1, 1), persistent=False)
         known = self.layers()
         if layer not in known:
-            close = difflib.get_close_matches(layer, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(
-                f"backbone {self.backbone.name!r} has no layer {layer!r}; {hint}"
+                f"backbone {self.backbone.name!r} has no layer {layer!r}; {did_you_mean(layer, known)}"
                 f"its outermost layers are: {', '.join(name for name in known if name.count('.') == 0)}"
             )
         module = self.network.get_submodule(layer)

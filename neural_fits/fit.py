@@ -6,7 +6,6 @@ Folds and splits keep all stimuli of one group (one photograph) on one side. Cal
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,6 +25,7 @@ from neural_fits.ridge import cross_validate_ridge, fit_ridge, gram
 from neural_fits.scores import site_scores
 from neural_fits.site_model import Ensemble, SiteInfo, SiteModel
 from stimuli import StimulusSet
+from stimuli.hints import did_you_mean
 from stimuli.provenance import provenance_record, sha256_bytes
 
 #: layer read when none is named: the one that fits recorded V4 sites best in the networks we ship
@@ -106,9 +106,7 @@ def fit_sites(
     (3, 4)
     """
     if readout not in READOUTS:
-        close = difflib.get_close_matches(readout, READOUTS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown readout {readout!r}; {hint}known: {', '.join(READOUTS)}")
+        raise ValueError(f"unknown readout {readout!r}; {did_you_mean(readout, READOUTS)}known: {', '.join(READOUTS)}")
     recordings = recordings.align(stimuli)
     groups = _groups(stimuli, group)
     if split is not None:
@@ -137,7 +135,7 @@ def fit_sites(
     models, predictions = [], []
     for extractor in extractors:
         if progress is not None:
-            progress(f"fitting {len(info.site_ids)} sites on {extractor.backbone.name} {extractor.layer}")
+            progress(f"fitting {len(info.site_ids)} sites on {extractor.backbone.name}")
         extractor.to(best_device(device))
         features = extractor.extract(stimuli)
         fitted, held_out = _fit_and_cross_validate(features, responses, readout, pairs)
@@ -253,8 +251,7 @@ def _groups(stimuli: StimulusSet, column: str) -> NDArray[np.generic]:
     if column in table:
         return table[column].astype(str).to_numpy()
     if column != "photograph":  # asked for by name, so its absence is a mistake
-        close = difflib.get_close_matches(column, list(table.columns), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = did_you_mean(column, list(table.columns))
         raise ValueError(
             f"the stimulus set has no column {column!r} to group by; {hint}it has: {', '.join(map(str, table))}"
         )

@@ -10,6 +10,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,10 @@ def run_demo(
     config = config or DemoConfig()
     progress = progress or Progress(quiet=True)
     began = time.monotonic()
+
+    def say(who: str) -> Callable[[str], None]:
+        return lambda text: progress.stage(f"{who}: {text}")
+
     place = best_device(device)
     with atomic_folder(out, overwrite, made_of(*_FILES)) as folder:
         progress.stage(f"cropping {config.natural} natural images")
@@ -143,10 +148,16 @@ def run_demo(
         brain = SimulatedBrain(natural, n_sites=config.sites, seed=config.seed)
         recorded = brain.record(natural, n_repeats=config.repeats, seed=config.seed)
         recorded.save(folder / "recordings_natural.nc")
-        driver = fit_sites(natural, recorded, split="A", seed=config.seed, device=device, progress=progress.stage)
+        driver = fit_sites(natural, recorded, split="A", seed=config.seed, device=device, progress=say("driver"))
         driver.save(folder / "driver")
         validator = fit_sites(
-            natural, recorded, split="B", readout="factorized", seed=config.seed, device=device, progress=progress.stage
+            natural,
+            recorded,
+            split="B",
+            readout="factorized",
+            seed=config.seed,
+            device=device,
+            progress=say("validator"),
         )
         validator.save(folder / "validator")
         explained = driver.held_out_scores()["explained_variance"].fillna(-np.inf)

@@ -7,9 +7,9 @@ are equal. ``"paper"`` is the rule of 2019, ``"robust"`` the default. Read by `s
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 
+from stimuli.hints import did_you_mean
 from synth.constraints import check_luminance_contrast
 from synth.image_params import PARAMS, STARTS
 from synth.transforms import Affine, Jitter, PixelNoise, Transform
@@ -141,9 +141,7 @@ def recipe(name: str | SynthesisConfig, **changes: object) -> SynthesisConfig:
     """
     if isinstance(name, str):
         if name not in RECIPES:
-            close = difflib.get_close_matches(name, RECIPES, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ValueError(f"unknown recipe {name!r}; {hint}known: {', '.join(RECIPES)}")
+            raise ValueError(f"unknown recipe {name!r}; {did_you_mean(name, RECIPES)}known: {', '.join(RECIPES)}")
         name = RECIPES[name]
     return dataclasses.replace(name, **changes)  # type: ignore[arg-type]
 
