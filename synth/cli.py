@@ -136,6 +136,7 @@ def fit(
     from neural_fits.site_model import MODEL_FILES
     from stimuli import StimulusSet
     from stimuli.files import require_free
+    from synth.control import rounded
     from synth.progress import Progress
 
     require_free(out, overwrite, MODEL_FILES)
@@ -156,7 +157,7 @@ def fit(
         )
     path = model.save(out, overwrite)
     scores = model.held_out_scores()
-    medians = {name: _finite(scores[name].median()) for name in ("r", "reliability", "explained_variance")}
+    medians = {name: rounded(scores[name].median()) for name in ("r", "reliability", "explained_variance")}
     if medians["reliability"] is None and not as_json:
         typer.echo("no image has two repeats: reliability is unknown, and npc evaluate will need repeats")
     if not as_json:
@@ -321,10 +322,6 @@ def _sites(named: list[str] | None, everything: tuple[str, ...]) -> list[str]:
 
 def _finish(result: dict[str, Any], path: Path, as_json: bool) -> None:
     typer.echo(json.dumps(result, allow_nan=False) if as_json else str(path))
-
-
-def _finite(value: float) -> float | None:
-    return round(float(value), 4) if value == value else None
 
 
 def _percent(value: float | None) -> str:

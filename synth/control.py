@@ -293,15 +293,32 @@ def _summarize(targets: pd.DataFrame, natural_images: int, seed: int) -> dict[st
             "targets_measured": int(rows["achieved"].notna().sum()),
             "images": int(rows["images"].sum()),
             "natural_images": natural_images,
-            fraction: _number(rows["beyond"].dropna().astype(float).mean()),
-            f"{fraction}_upper": _number(rows["beyond_upper"].dropna().astype(float).mean()),
-            gain: _number(np.median(gains) if len(gains) else np.nan),
-            f"{gain}_interval": [_number(end) for end in bootstrap_interval(gains, seed)] if len(gains) > 1 else None,
-            "forecast_over_achieved_driver": _number((rows["forecast_driver"] / achieved).median()),
-            "forecast_over_achieved_validator": _number((rows["forecast_validator"] / achieved).median()),
+            fraction: rounded(rows["beyond"].dropna().astype(float).mean()),
+            f"{fraction}_upper": rounded(rows["beyond_upper"].dropna().astype(float).mean()),
+            gain: rounded(np.median(gains) if len(gains) else np.nan),
+            f"{gain}_interval": [rounded(end) for end in bootstrap_interval(gains, seed)] if len(gains) > 1 else None,
+            "forecast_over_achieved_driver": rounded((rows["forecast_driver"] / achieved).median()),
+            "forecast_over_achieved_validator": rounded((rows["forecast_validator"] / achieved).median()),
         }
     return summary
 
 
-def _number(value: float) -> float | None:
+def rounded(value: float) -> float | None:
+    """Return a number as summaries hold it.
+
+    Parameters
+    ----------
+    value : float
+        Any number.
+
+    Returns
+    -------
+    float or None
+        Four decimals; None, JSON's null, where it is not finite.
+
+    Examples
+    --------
+    >>> rounded(0.123456), rounded(float("nan"))
+    (0.1235, None)
+    """
     return None if not np.isfinite(value) else round(float(value), 4)

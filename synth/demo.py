@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from neural_fits import SimulatedBrain, SiteRecordings, fit_sites
 from neural_fits.fit import best_device
 from stimuli import StimulusSet, natural_photos
 from stimuli.files import atomic_folder, made_of
-from synth.control import ControlReport, evaluate_control
+from synth.control import ControlReport, evaluate_control, rounded
 from synth.objectives import OneHot, Stretch
 from synth.progress import Progress
 from synth.recipes import SynthesisConfig, one_hot_form, recipe
@@ -194,8 +193,8 @@ def run_demo(
         summary = {
             "sites": config.sites,
             "natural_images": config.natural,
-            "driver_ev_median": _median(driver.held_out_scores()["explained_variance"]),
-            "validator_ev_median": _median(validator.held_out_scores()["explained_variance"]),
+            "driver_ev_median": rounded(driver.held_out_scores()["explained_variance"].median()),
+            "validator_ev_median": rounded(validator.held_out_scores()["explained_variance"].median()),
             "targets_chosen_by": "driver's explained variance on held-out photographs",
             "recipe": config.recipe,
             **report.summary,
@@ -238,11 +237,6 @@ def _truth_lines(summary: dict[str, Any]) -> dict[str, float | None]:
         "ohp_fraction_improved": summary["ohp"]["fraction_improved"],
         "ohp_median_improvement": summary["ohp"]["median_improvement"],
     }
-
-
-def _median(values: pd.Series[float]) -> float | None:
-    median = float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
-    return round(median, 4) if np.isfinite(median) else None
 
 
 def _peak_memory_mb() -> float:
