@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from neural_fits._time_bins import refuse_time_resolved
+
+if TYPE_CHECKING:
+    from neural_fits.recordings import SiteRecordings
 
 # Names that files use for something else than a property of a site.
 RESERVED_COLUMNS = frozenset(
@@ -37,7 +43,7 @@ RESERVED_COLUMNS = frozenset(
 
 
 def as_trials(responses: object) -> NDArray[np.float32]:
-    """Return responses as float32 (stimulus, repeat, site), or say what they are instead."""
+    """Return responses as float32 (stimulus, repeat, site[, time]), or say what they are instead."""
     try:
         with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and check_usable names it
             array = np.asarray(responses)
@@ -46,14 +52,12 @@ def as_trials(responses: object) -> NDArray[np.float32]:
         trials = None
     if trials is None:
         raise TypeError("responses are not real numbers; give a float array (stimulus, repeat, site), NaN = not shown.")
-    if trials.ndim == 4:
-        raise ValueError(
-            f"responses have four axes {trials.shape}; time-resolved recordings are not supported yet, so average or "
-            "sum over the time axis of the window first, to (stimulus, repeat, site)."
-        )
-    if trials.ndim != 3:
+    if trials.ndim not in (3, 4):
         hint = "; add a repeat axis with responses[:, None, :]" if trials.ndim == 2 else ""
-        raise ValueError(f"responses have shape {trials.shape}, but (stimulus, repeat, site) is expected{hint}.")
+        raise ValueError(
+            f"responses have shape {trials.shape}, but (stimulus, repeat, site) or (stimulus, repeat, site, time) is "
+            f"expected{hint}."
+        )
     return trials
 
 
@@ -118,6 +122,96 @@ def as_json(meta: object) -> dict[str, Any]:
         return dict(json.loads(json.dumps(dict(meta))))
     except (TypeError, ValueError) as error:
         raise TypeError(f"meta cannot be written as JSON ({error}); keep to numbers, text, lists and dicts.") from error
+
+
+def match_shape(responses: NDArray[np.float32], ids: Sequence[str], sites: pd.DataFrame) -> None:
+    """Refuse responses whose axes are not as long as there are stimuli and sites."""
+    if responses.shape[0] != len(ids) or responses.shape[2] != len(sites):
+        axes = "(stimulus, repeat, site)" if responses.ndim == 3 else "(stimulus, repeat, site, time)"
+        raise ValueError(
+            f"responses have shape {responses.shape}, read as {axes}, but there are {len(ids)} stimulus ids and "
+            f"{len(sites)} sites; transpose the array or correct the ids."
+        )
+
+
+def pad_repeats(responses: NDArray[np.float32], n_repeats: int) -> NDArray[np.float32]:
+    """Lengthen the repeat axis with trials that were not shown."""
+    width = [(0, 0)] * responses.ndim
+    width[1] = (0, n_repeats - responses.shape[1])
+    return np.pad(responses, width, constant_values=np.nan)
+
+
+def refuse_shared(mine: Sequence[str], theirs: Sequence[str]) -> None:
+    """Refuse to append recordings of stimuli that are there already."""
+    twice = sorted(set(mine) & set(theirs))
+    if twice:
+        raise ValueError(
+            f"{len(twice)} stimuli are in both recordings ({examples(twice)}); drop them from one with select_stimuli, "
+            "rename them if they are different images, or join_sessions if these are more repeats."
+        )
+
+
+def match_stimuli(recorded: Sequence[str], wanted: Sequence[str], surplus_allowed: bool) -> None:
+    """Refuse a stimulus set that the recordings do not cover, or do not cover exactly."""
+    known, asked = set(recorded), set(wanted)
+    missing = [i for i in wanted if i not in known]
+    surplus = [] if surplus_allowed else [i for i in recorded if i not in asked]
+    problems = []
+    if missing:
+        problems.append(
+            f"{len(missing)} of the {len(wanted)} stimuli have no recording ({examples(missing)}"
+            f"{closest(missing[0], recorded)})"
+        )
+    if surplus:
+        problems.append(
+            f"{len(surplus)} of the {len(recorded)} recorded stimuli are not in the stimulus set "
+            f"({examples(surplus)}{closest(surplus[0], wanted)}; extra='drop' leaves them out)"
+        )
+    if problems:
+        raise ValueError(f"recordings and stimuli do not match: {', and '.join(problems)}.")
+
+
+def match_measurement(mine: SiteRecordings, theirs: SiteRecordings) -> None:
+    """Refuse two recordings of different sites, or measured differently."""
+    here, there = mine.site_ids, theirs.site_ids
+    odd = [s for s in there if s not in set(here)] or [s for s in here if s not in set(there)]
+    if odd:
+        raise ValueError(
+            f"the two recordings have {len(here)} and {len(there)} sites and differ in {len(odd)} of them "
+            f"({examples(odd)}); keep the common ones with select_sites first."
+        )
+    for name in ("unit", "window_ms", "time_bins_ms"):
+        if getattr(mine, name) != getattr(theirs, name):
+            raise ValueError(
+                f"{name} is {getattr(mine, name)!r} here and {getattr(theirs, name)!r} in the other recordings; "
+                "responses can only be joined if they were measured alike."
+            )
+
+
+def refuse_unusable(recordings: SiteRecordings) -> None:
+    """Refuse recordings that are time-resolved, empty, infinite somewhere, or without responses at a site."""
+    refuse_time_resolved(recordings, "a fit")
+    if 0 in recordings.shape:
+        raise ValueError(f"the recordings are empty: their shape (stimulus, repeat, site) is {recordings.shape}.")
+    infinite = np.argwhere(np.isinf(recordings.responses))
+    if len(infinite):
+        i, k, s = infinite[0]
+        raise ValueError(
+            f"{len(infinite)} responses are infinite, the first for stimulus {recordings.stimulus_ids[i]!r}, repeat "
+            f"{k}, site {recordings.site_ids[s]!r}; replace rejected trials by NaN."
+        )
+    silent = [s for s, n in zip(recordings.site_ids, recordings.n_repeats.sum(axis=0), strict=True) if n == 0]
+    if silent:
+        raise ValueError(
+            f"{len(silent)} of the {len(recordings.site_ids)} sites have no response at all ({examples(silent, 5)}); "
+            "keep the others with recordings.select_sites([...])."
+        )
+
+
+def changed(recordings: SiteRecordings, step: dict[str, Any], **fields: Any) -> SiteRecordings:
+    """Return changed recordings whose meta tells of the step."""
+    steps = [*recordings.meta.get("preprocessing", []), step]
+    return dataclasses.replace(recordings, meta={**recordings.meta, "preprocessing": steps}, **fields)
 
 
 def positions(wanted: Sequence[str], known: Sequence[str], what: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""SiteRecordings: recorded trials (stimulus, repeat, site), the table of sites, and what they mean.
+"""SiteRecordings: recorded trials (stimulus, repeat, site[, time]), the table of sites, and what they mean.
 
 Comes from files (`recordings_io`) or arrays; goes to `fit_sites`, `scores` and `evaluate_control`.
 """
@@ -6,7 +6,7 @@ Comes from files (`recordings_io`) or arrays; goes to `fit_sites`, `scores` and 
 from __future__ import annotations
 
 import dataclasses
-import html
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,11 +22,16 @@ from neural_fits._recording_checks import (
     as_site_table,
     as_trials,
     as_window,
-    closest,
-    examples,
+    match_measurement,
+    match_shape,
+    match_stimuli,
+    pad_repeats,
     positions,
+    refuse_shared,
+    refuse_unusable,
 )
-from neural_fits.reliability import random_halves, split_half_reliability
+from neural_fits._time_bins import as_time_bins, combine_bins, time_text
+from neural_fits.halves import random_halves
 
 __all__ = ["SiteRecordings"]
 
@@ -46,17 +51,20 @@ class SiteRecordings:
     Parameters
     ----------
     responses : ndarray
-        Shape (stimulus, repeat, site), kept as float32; NaN = not shown or rejected.
+        Shape (stimulus, repeat, site) or (stimulus, repeat, site, time), kept as float32; NaN = not shown or rejected.
     stimulus_ids : sequence of str
         One unique id per stimulus.
     sites : pandas.DataFrame
         One row per site, indexed by the unique ``site_id`` (str); free columns such as animal, session, region.
     window_ms : tuple of float, optional
-        Start and end of the counting window after stimulus onset, in ms; None if unknown.
+        Start and end of the counting window after stimulus onset, in ms; None if unknown or time-resolved.
     unit : str
         Unit of the responses.
     meta : dict
         Anything JSON can hold: where the data came from, how it was processed.
+    time_bins_ms : sequence of (float, float), optional
+        Start and end of every time bin after stimulus onset, in ms, by increasing start; they may overlap. Needed
+        exactly when the responses have a time axis; `in_window` turns such recordings into one response per trial.
 
     Raises
     ------
@@ -70,6 +78,8 @@ class SiteRecordings:
     >>> sites = pd.DataFrame({"region": ["V4", "V4"]}, index=pd.Index(["s0", "s1"], name="site_id"))
     >>> SiteRecordings(np.zeros((3, 4, 2)), ("a", "b", "c"), sites, window_ms=(70, 170))
     SiteRecordings(3 stimuli x up to 4 repeats x 2 sites, 70-170 ms, spikes/window)
+    >>> SiteRecordings(np.zeros((3, 4, 2, 2)), ("a", "b", "c"), sites, time_bins_ms=((50, 100), (100, 150)))
+    SiteRecordings(3 stimuli x up to 4 repeats x 2 sites x 2 time bins, 50-150 ms, spikes/window)
     """
 
     responses: NDArray[np.float32]
@@ -78,23 +88,22 @@ class SiteRecordings:
     window_ms: tuple[float, float] | None = None
     unit: str = "spikes/window"
     meta: dict[str, Any] = field(default_factory=dict)
+    time_bins_ms: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         responses = as_trials(self.responses)
         ids = as_ids(self.stimulus_ids, "stimulus_ids")
         sites = as_site_table(self.sites)
-        if responses.shape[0] != len(ids) or responses.shape[2] != len(sites):
-            raise ValueError(
-                f"responses have shape {responses.shape}, read as (stimulus, repeat, site), but there are {len(ids)} "
-                f"stimulus ids and {len(sites)} sites; transpose the array or correct the ids."
-            )
+        match_shape(responses, ids, sites)
         if not isinstance(self.unit, str):
             raise TypeError(f"unit is a {type(self.unit).__name__}; give text such as 'spikes/window'.")
         set_field = object.__setattr__  # the dataclass is frozen for everyone else
+        window = as_window(self.window_ms)
+        set_field(self, "time_bins_ms", as_time_bins(self.time_bins_ms, responses, window))
         set_field(self, "responses", responses)
         set_field(self, "stimulus_ids", ids)
         set_field(self, "sites", sites)
-        set_field(self, "window_ms", as_window(self.window_ms))
+        set_field(self, "window_ms", window)
         set_field(self, "meta", as_json(self.meta))
 
     @property
@@ -109,12 +118,12 @@ class SiteRecordings:
 
     @property
     def n_repeats(self) -> NDArray[np.int_]:
-        """Number of recorded repeats, shape (stimulus, site)."""
+        """Number of recorded repeats, shape (stimulus, site[, time])."""
         return (~np.isnan(self.responses)).sum(axis=1)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the responses, (stimulus, repeat, site)."""
+        """Shape of the responses, (stimulus, repeat, site[, time])."""
         return self.responses.shape
 
     def mean(self) -> NDArray[np.float32]:
@@ -123,7 +132,7 @@ class SiteRecordings:
         Returns
         -------
         ndarray
-            Shape (stimulus, site), in `unit`; NaN where a stimulus was never recorded at that site.
+            Shape (stimulus, site[, time]), in `unit`; NaN where a stimulus was never recorded at that site.
         """
         count = self.n_repeats
         total = np.nansum(self.responses, axis=1, dtype=np.float64)
@@ -140,16 +149,59 @@ class SiteRecordings:
         Returns
         -------
         first : ndarray
-            Mean of one half, shape (stimulus, site); NaN where fewer than two repeats were recorded.
+            Mean of one half, shape (stimulus, site[, time]); NaN where fewer than two repeats were recorded.
         second : ndarray
             Mean of the other half, with the same NaN.
 
         Notes
         -----
-        Sites recorded on the same trials are split alike; an odd repeat goes to a random side.
+        Sites recorded on the same trials are split alike, and so are all time bins; an odd repeat goes to a random
+        side.
         """
-        first, second = random_halves(self.responses, np.random.default_rng(seed))
-        return first.astype(np.float32), second.astype(np.float32)
+        n_stimuli, n_repeats = self.shape[:2]
+        columns = self.responses.reshape(n_stimuli, n_repeats, math.prod(self.shape[2:]))
+        shape = (n_stimuli, *self.shape[2:])
+        first, second = random_halves(columns, np.random.default_rng(seed))
+        return first.astype(np.float32).reshape(shape), second.astype(np.float32).reshape(shape)
+
+    def in_window(self, start_ms: float, end_ms: float, combine: Literal["sum", "mean"] = "sum") -> SiteRecordings:
+        """Combine the time bins of a counting window into one response per trial.
+
+        Parameters
+        ----------
+        start_ms : float
+            Start of the window after stimulus onset, in ms; an edge of a bin.
+        end_ms : float
+            End of the window, in ms; an edge of a bin.
+        combine : {"sum", "mean"}
+            ``"sum"`` for counts, ``"mean"`` (weighted by the length of the bins) for rates and continuous signals.
+
+        Returns
+        -------
+        SiteRecordings
+            Responses (stimulus, repeat, site) with `window_ms` set; NaN where a trial lacks a bin of the window. The
+            unit stays, except that the sum of ``"spikes/bin"`` is in ``"spikes/window"``.
+
+        Raises
+        ------
+        ValueError
+            If the recordings have no time axis, or the bins do not tile the window: one of them straddles an edge,
+            some overlap, or part of the window was not recorded.
+
+        Examples
+        --------
+        >>> sites = pd.DataFrame(index=pd.Index(["s0"], name="site_id"))
+        >>> bins = ((0, 50), (50, 100), (100, 150))
+        >>> recorded = SiteRecordings(np.array([[[[1.0, 2.0, 4.0]]]]), ("a",), sites, time_bins_ms=bins)
+        >>> recorded.in_window(50, 150).responses.ravel().tolist()
+        [6.0]
+        """
+        if self.time_bins_ms is None:
+            raise ValueError(f"{self!r} has no time axis, so no window can be chosen; use it as it is.")
+        window = as_window((start_ms, end_ms))
+        responses = combine_bins(self.responses, self.time_bins_ms, start_ms, end_ms, combine)
+        unit = "spikes/window" if combine == "sum" and self.unit == "spikes/bin" else self.unit
+        return dataclasses.replace(self, responses=responses, window_ms=window, unit=unit, time_bins_ms=None)
 
     def select_sites(self, ids: Sequence[str]) -> SiteRecordings:
         """Keep some sites, in the order given.
@@ -226,22 +278,7 @@ class SiteRecordings:
         if extra not in ("error", "drop"):
             raise ValueError(f"extra is {extra!r}; give 'error' or 'drop'.")
         wanted = as_ids(getattr(stimuli, "stimulus_ids", stimuli), "stimulus ids")
-        known, asked = set(self.stimulus_ids), set(wanted)
-        missing = [i for i in wanted if i not in known]
-        surplus = [i for i in self.stimulus_ids if i not in asked] if extra == "error" else []
-        problems = []
-        if missing:
-            problems.append(
-                f"{len(missing)} of the {len(wanted)} stimuli have no recording ({examples(missing)}"
-                f"{closest(missing[0], self.stimulus_ids)})"
-            )
-        if surplus:
-            problems.append(
-                f"{len(surplus)} of the {self.n_stimuli} recorded stimuli are not in the stimulus set "
-                f"({examples(surplus)}{closest(surplus[0], wanted)}; extra='drop' leaves them out)"
-            )
-        if problems:
-            raise ValueError(f"recordings and stimuli do not match: {', and '.join(problems)}.")
+        match_stimuli(self.stimulus_ids, wanted, surplus_allowed=extra == "drop")
         return self.select_stimuli(wanted)
 
     def concat_stimuli(self, other: SiteRecordings) -> SiteRecordings:
@@ -261,29 +298,12 @@ class SiteRecordings:
         Raises
         ------
         ValueError
-            If sites, unit or window differ, or a stimulus is in both.
+            If sites, unit, window or time bins differ, or a stimulus is in both.
         """
-        mine, theirs = self.site_ids, other.site_ids
-        odd = [s for s in theirs if s not in set(mine)] or [s for s in mine if s not in set(theirs)]
-        if odd:
-            raise ValueError(
-                f"the two recordings have {len(mine)} and {len(theirs)} sites and differ in {len(odd)} of them "
-                f"({examples(odd)}); keep the common ones with select_sites first."
-            )
-        for name in ("unit", "window_ms"):
-            if getattr(self, name) != getattr(other, name):
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r} here and {getattr(other, name)!r} in the other recordings; "
-                    "responses can only be joined if they were measured alike."
-                )
-        twice = sorted(set(self.stimulus_ids) & set(other.stimulus_ids))
-        if twice:
-            raise ValueError(
-                f"{len(twice)} stimuli are in both recordings ({examples(twice)}); drop them from one with "
-                "select_stimuli, or rename them if they are different images."
-            )
+        match_measurement(self, other)
+        refuse_shared(self.stimulus_ids, other.stimulus_ids)
         n_repeats = max(self.shape[1], other.shape[1])
-        parts = [_pad_repeats(r.responses, n_repeats) for r in (self, other.select_sites(mine))]
+        parts = [pad_repeats(r.responses, n_repeats) for r in (self, other.select_sites(self.site_ids))]
         return dataclasses.replace(
             self,
             responses=np.concatenate(parts),
@@ -297,23 +317,10 @@ class SiteRecordings:
         Raises
         ------
         ValueError
-            If there is nothing recorded, a response is infinite, or a site has no response at all.
+            If the recordings are time-resolved (choose a window with `in_window` first), there is nothing recorded, a
+            response is infinite, or a site has no response at all.
         """
-        if 0 in self.shape:
-            raise ValueError(f"the recordings are empty: their shape (stimulus, repeat, site) is {self.shape}.")
-        infinite = np.argwhere(np.isinf(self.responses))
-        if len(infinite):
-            i, k, s = infinite[0]
-            raise ValueError(
-                f"{len(infinite)} responses are infinite, the first for stimulus {self.stimulus_ids[i]!r}, repeat {k}, "
-                f"site {self.site_ids[s]!r}; replace rejected trials by NaN."
-            )
-        silent = [s for s, n in zip(self.site_ids, self.n_repeats.sum(axis=0), strict=True) if n == 0]
-        if silent:
-            raise ValueError(
-                f"{len(silent)} of the {len(self.site_ids)} sites have no response at all ({examples(silent, 5)}); "
-                "keep the others with recordings.select_sites([...])."
-            )
+        refuse_unusable(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recordings to a file, whole or not at all.
@@ -321,7 +328,8 @@ class SiteRecordings:
         Parameters
         ----------
         path : path-like
-            ``.nc`` (netCDF with Brain-Score's names; exact) or ``.csv`` (one row per trial; without `meta`).
+            ``.nc`` (netCDF with Brain-Score's names; exact), ``.nwb``, ``.h5``, ``.npz``, or one row per trial as
+            ``.csv`` or ``.parquet``.
 
         Raises
         ------
@@ -333,13 +341,30 @@ class SiteRecordings:
         recordings_io.write(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SiteRecordings:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        axes: str | None = None,
+        window_ms: tuple[float, float] | None = None,
+        dataset: str | None = None,
+    ) -> SiteRecordings:
         """Read recordings from a file.
+
+        Formats: NWB (``.nwb``), netCDF (``.nc``), the 2019 ``npc_v4_data.h5``, TVSD's ``.mat``, plain HDF5, ``.npz``
+        or ``.npy`` arrays with declared axes, ``.csv`` and ``.parquet`` with one row per trial.
 
         Parameters
         ----------
         path : path-like
-            ``.nc`` or ``.csv``.
+            File to read; its suffix and content say which format it is.
+        axes : str, optional
+            What the axes of a plain array are, for instance ``"repeat stimulus site"``.
+        window_ms : tuple of float, optional
+            Counting window after stimulus onset in ms: spikes are counted in it, time-resolved responses are combined
+            over it, and it is noted where the file does not say.
+        dataset : str, optional
+            Which of several arrays, tables or sessions in the file to read.
 
         Returns
         -------
@@ -350,34 +375,22 @@ class SiteRecordings:
         ------
         FileNotFoundError
             If there is no such file.
+        ImportError
+            If the format needs a package that is not installed.
         ValueError
-            If the suffix is unknown or the file is not what it says.
+            If the suffix is unknown, the file is not what it says, or it needs an option that was not given.
         """
         from neural_fits import recordings_io
 
-        return recordings_io.read(path)
+        return recordings_io.read(path, axes=axes, window_ms=window_ms, dataset=dataset)
 
     def __repr__(self) -> str:
-        window = "window unknown" if self.window_ms is None else "{:g}-{:g} ms".format(*self.window_ms)
-        n_stimuli, n_repeats, n_sites = self.shape
-        return (
-            f"SiteRecordings({n_stimuli} stimuli x up to {n_repeats} repeats x {n_sites} sites, {window}, {self.unit})"
-        )
+        n_stimuli, n_repeats, n_sites = self.shape[:3]
+        when = "window unknown" if self.window_ms is None else "{:g}-{:g} ms".format(*self.window_ms)
+        when = f", {when}" if self.time_bins_ms is None else f" x {time_text(self.time_bins_ms)}"
+        return f"SiteRecordings({n_stimuli} stimuli x up to {n_repeats} repeats x {n_sites} sites{when}, {self.unit})"
 
     def _repr_html_(self) -> str:
-        reliability = split_half_reliability(self, n_splits=10)
-        known = reliability[np.isfinite(reliability)]
-        counts = self.n_repeats
-        summary = (
-            f"split-half reliability: median {np.median(known):.2f}, range {known.min():.2f} to {known.max():.2f} "
-            f"({len(known)} of {len(reliability)} sites)"
-            if len(known)
-            else "split-half reliability: unknown (too few repeats)"
-        )
-        repeats = f"{counts.min()} to {counts.max()} repeats per stimulus and site" if counts.size else "no trials"
-        head = self.sites.head(8).to_html(escape=True, border=0)
-        return f"<div><p><b>{html.escape(repr(self))}</b><br>{repeats}<br>{summary}</p>{head}</div>"
+        from neural_fits._recordings_html import recordings_html
 
-
-def _pad_repeats(responses: NDArray[np.float32], n_repeats: int) -> NDArray[np.float32]:
-    return np.pad(responses, ((0, 0), (0, n_repeats - responses.shape[1]), (0, 0)), constant_values=np.nan)
+        return recordings_html(self)

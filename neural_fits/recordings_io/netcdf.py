@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from neural_fits._recording_checks import RESERVED_COLUMNS
 from neural_fits.recordings import SiteRecordings
+from neural_fits.recordings_io._columns import pack, site_table, texts, unpack
+from neural_fits.recordings_io._options import NO_OPTIONS, ReadOptions, damaged, with_window
+from neural_fits.recordings_io._stack import stack
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,24 +52,28 @@ def encode(recordings: SiteRecordings) -> bytes:
     """
     import xarray as xr
 
-    presented = ~np.isnan(recordings.responses).all(axis=2)
+    presented = ~np.isnan(recordings.responses).all(axis=tuple(range(2, recordings.responses.ndim)))
     stimulus, repeat = np.nonzero(presented)
     ids = np.asarray(recordings.stimulus_ids, dtype=object)
-    window = recordings.window_ms or (np.nan, np.nan)
+    bins = recordings.time_bins_ms
+    edges = np.array([recordings.window_ms or (np.nan, np.nan)] if bins is None else bins, dtype=np.float64)
+    edges = edges.reshape(-1, 2)
     coords: dict[Hashable, Any] = {
         "stimulus_id": ("presentation", ids[stimulus]),
         "repetition": ("presentation", repeat),
         "neuroid_id": ("neuroid", np.asarray(recordings.site_ids, dtype=object)),
-        "time_bin_start": ("time_bin", np.array([window[0]], dtype=np.float64)),
-        "time_bin_end": ("time_bin", np.array([window[1]], dtype=np.float64)),
+        "time_bin_start": ("time_bin", edges[:, 0]),
+        "time_bin_end": ("time_bin", edges[:, 1]),
     }
     for name, column in recordings.sites.items():
         if not str(name).strip() or "/" in str(name) or str(name) != str(name).strip():
             raise ValueError(f"the sites table has a column {name!r}, which netCDF cannot hold; rename it.")
-        coords[name] = _column_to_variable(column)
+        values, missing = pack(column)
+        coords[name] = ("neuroid", values, {"missing": missing} if missing else {})
+    trials = recordings.responses[stimulus, repeat]
     dataset = xr.Dataset(
         {
-            "responses": (_DIMS, recordings.responses[stimulus, repeat][:, :, None]),
+            "responses": (_DIMS, trials[:, :, None] if bins is None else trials),
             "stimulus_order": ("stimulus", ids),
         },
         coords=coords,
@@ -78,6 +83,7 @@ def encode(recordings: SiteRecordings) -> bytes:
             "unit": recordings.unit,
             "meta": json.dumps(recordings.meta),
             "n_repeats": recordings.shape[1],
+            "time_resolved": int(bins is not None),
         },
     )
     compress = {"zlib": True, "complevel": 1, "fletcher32": True} if recordings.responses.size else {}
@@ -87,24 +93,27 @@ def encode(recordings: SiteRecordings) -> bytes:
         return path.read_bytes()
 
 
-def read(path: Path) -> SiteRecordings:
-    """Read a netCDF-4 file written by this package or by Brain-Score.
+def read(path: Path, options: ReadOptions = NO_OPTIONS) -> SiteRecordings:
+    """Read a netCDF file written by this package or by Brain-Score.
 
     Parameters
     ----------
     path : Path
         File to read.
+    options : ReadOptions
+        Only `window_ms`.
 
     Returns
     -------
     SiteRecordings
-        The recordings.
+        The recordings; several time bins give a time axis.
 
     Raises
     ------
     ValueError
-        If the file is damaged, newer than this package, time-resolved, or lacks a dimension or coordinate.
+        If the file is damaged, newer than this package, or lacks a dimension or coordinate.
     """
+    options.refuse(("axes", "dataset"), path, "a netCDF assembly names its own dimensions")
     dataset = _open(path)
     ours = dataset.attrs if dataset.attrs.get("format") == FORMAT else {}
     version = int(ours.get("format_version", 0))
@@ -114,65 +123,68 @@ def read(path: Path) -> SiteRecordings:
             "update neural-population-control."
         )
     array = _responses(dataset, path)
-    presented_ids = _texts(_coordinate(array, "presentation", ("stimulus_id", "image_id"), path))
-    site_ids = _texts(_coordinate(array, "neuroid", ("neuroid_id",), path))
-    order = _texts(dataset["stimulus_order"]) if "stimulus_order" in dataset else list(dict.fromkeys(presented_ids))
-    position = {name: i for i, name in enumerate(order)}
-    lost = [name for name in presented_ids if name not in position]
-    if lost:
-        raise ValueError(
-            f"{path.name!r} is inconsistent: stimulus {lost[0]!r} is shown but not listed; write it again."
-        )
-    stimulus = np.array([position[name] for name in presented_ids], dtype=np.intp)
-    repeat = _repeats(array, stimulus, presented_ids, path, as_numbered="n_repeats" in ours)
-    n_repeats = max(int(repeat.max(initial=-1)) + 1, int(ours.get("n_repeats", 0)))
-
-    responses = np.full((len(order), n_repeats, len(site_ids)), np.nan, dtype=np.float32)
-    responses[stimulus, repeat] = array.values
-    return SiteRecordings(
-        responses,
-        tuple(order),
-        _site_table(array, site_ids),
-        window_ms=_window(dataset),
+    shown = texts(_coordinate(array, "presentation", ("stimulus_id", "image_id"), path).values)
+    site_ids = texts(_coordinate(array, "neuroid", ("neuroid_id", "site_id"), path).values)
+    responses, stimulus_ids = stack(
+        array.values,
+        shown,
+        path,
+        order=texts(dataset["stimulus_order"].values) if "stimulus_order" in dataset else None,
+        repeat=_repeats(array, as_numbered="n_repeats" in ours),
+        n_repeats=int(ours.get("n_repeats", 0)),
+    )
+    edges = _edges(dataset, array.sizes["time_bin"], path)
+    resolved = bool(ours.get("time_resolved", 0)) or array.sizes["time_bin"] > 1
+    recordings = SiteRecordings(
+        responses if resolved else responses[..., 0],
+        stimulus_ids,
+        site_table(site_ids, _site_columns(array)),
+        window_ms=None if resolved or not edges else edges[0],
+        time_bins_ms=edges if resolved else None,
         unit=str(ours.get("unit", "spikes/window")),
         meta=json.loads(ours.get("meta", "{}")),
     )
+    return with_window(recordings, options.window_ms, path)
 
 
 def _open(path: Path) -> xr.Dataset:
     import xarray as xr
 
+    with path.open("rb") as file:
+        classic = file.read(3) == b"CDF"
     try:
-        with xr.open_dataset(path, engine="h5netcdf", decode_times=False) as lazy:
+        with xr.open_dataset(path, engine="scipy" if classic else "h5netcdf", decode_times=False) as lazy:
             return lazy.load()
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{path.name!r} cannot be read as netCDF-4: it is damaged, cut short or of another format; copy or export "
-            "it again."
-        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, IndexError) as error:
+        raise damaged(path, "netCDF-4") from error
 
 
 def _responses(dataset: xr.Dataset, path: Path) -> xr.DataArray:
-    """Return the recorded values as (presentation, neuroid)."""
-    found = [v for v in dataset.data_vars.values() if {"presentation", "neuroid"} <= set(v.dims)]
-    array = dataset["responses"] if "responses" in dataset.data_vars else found[0] if len(found) == 1 else None
-    if array is None:
+    """Return the recorded values as (presentation, neuroid, time_bin)."""
+    found = [a for a in map(_stacked, dataset.data_vars.values()) if {"presentation", "neuroid"} <= set(a.dims)]
+    ours = [a for a in found if a.name == "responses"]
+    if len(ours or found) != 1:
         raise ValueError(
             f"{path.name!r} has {len(found)} variables over (presentation, neuroid) and dimensions "
             f"{sorted(map(str, dataset.sizes))}; one variable over (presentation, neuroid, time_bin) is expected."
         )
-    if array.sizes.get("time_bin", 1) != 1:
-        raise ValueError(
-            f"{path.name!r} has {array.sizes['time_bin']} time bins; time-resolved recordings are not supported yet, "
-            "so average over the bins of the window first."
-        )
+    array = (ours or found)[0]
     if not set(array.dims) <= set(_DIMS):
         raise ValueError(
             f"{path.name!r} has responses over {array.dims}; (presentation, neuroid, time_bin) is expected."
         )
-    if "time_bin" in array.dims:
-        array = array.isel(time_bin=0)
-    return array.transpose("presentation", "neuroid")
+    if "time_bin" not in array.dims:
+        array = array.expand_dims("time_bin")
+    return array.transpose(*_DIMS)
+
+
+def _stacked(array: xr.DataArray) -> xr.DataArray:
+    """Lay images and repetitions that are two dimensions in one row of presentations."""
+    image = next((d for d in ("image", "stimulus", "image_id", "stimulus_id") if d in array.dims), None)
+    repeat = next((d for d in ("repetition", "repeat", "repetition_index") if d in array.dims), None)
+    if "presentation" in array.dims or image is None or repeat is None:
+        return array
+    return array.stack(presentation=(image, repeat)).reset_index("presentation")
 
 
 def _coordinate(array: xr.DataArray, dim: str, names: tuple[str, ...], path: Path) -> xr.DataArray:
@@ -185,53 +197,35 @@ def _coordinate(array: xr.DataArray, dim: str, names: tuple[str, ...], path: Pat
     raise ValueError(f"{path.name!r} has no coordinate {' or '.join(names)} on {dim!r} ({hint}); rename or add it.")
 
 
-def _repeats(
-    array: xr.DataArray, stimulus: NDArray[np.intp], ids: list[str], path: Path, as_numbered: bool
-) -> NDArray[np.intp]:
-    """Return the repeat of each presentation: our own number, the rank of theirs, or counted where there is none."""
-    if "repetition" not in array.coords:
-        repeat = pd.Series(stimulus).groupby(stimulus).cumcount().to_numpy(dtype=np.intp)
-    elif as_numbered:
-        repeat = array.coords["repetition"].values.astype(np.intp)
-    else:
-        repeat = np.unique(array.coords["repetition"].values, return_inverse=True)[1].ravel()
-    twice = pd.DataFrame({"stimulus": stimulus, "repeat": repeat}).duplicated().to_numpy()
-    if twice.any():
-        raise ValueError(
-            f"{path.name!r} holds {int(twice.sum())} presentations twice, the first of stimulus "
-            f"{ids[int(twice.argmax())]!r}; number the repetitions of each stimulus."
-        )
-    return np.asarray(repeat, dtype=np.intp)
-
-
-def _window(dataset: xr.Dataset) -> tuple[float, float] | None:
-    if "time_bin_start" not in dataset or "time_bin_end" not in dataset:
+def _repeats(array: xr.DataArray, as_numbered: bool) -> NDArray[np.intp] | None:
+    """Return the repeat of each presentation: our own number, the rank of theirs, or None where there is none."""
+    name = next((n for n in ("repetition", "repetition_index", "repeat") if n in array.coords), None)
+    if name is None:
         return None
-    start, end = (float(np.ravel(dataset[name].values)[0]) for name in ("time_bin_start", "time_bin_end"))
-    return (start, end) if np.isfinite([start, end]).all() else None
+    values = array.coords[name].values
+    return values.astype(np.intp) if as_numbered else np.unique(values, return_inverse=True)[1].ravel().astype(np.intp)
 
 
-def _site_table(array: xr.DataArray, site_ids: list[str]) -> pd.DataFrame:
-    names = [str(c) for c in array.coords if array.coords[c].dims == ("neuroid",) and c not in RESERVED_COLUMNS]
-    columns = {name: _variable_to_column(array.coords[name]) for name in names}
-    return pd.DataFrame(columns, index=pd.Index(site_ids, name="site_id", dtype="str"))
+def _edges(dataset: xr.Dataset, n_bins: int, path: Path) -> tuple[tuple[float, float], ...]:
+    """Return (start, end) in ms of each time bin, or nothing where one unnamed bin has none."""
+    if "time_bin_start" not in dataset or "time_bin_end" not in dataset:
+        if n_bins == 1:
+            return ()
+        raise ValueError(
+            f"{path.name!r} has {n_bins} time bins without the coordinates time_bin_start and time_bin_end in ms; "
+            "add them."
+        )
+    start, end = (np.ravel(dataset[name].values).astype(float) for name in ("time_bin_start", "time_bin_end"))
+    if n_bins == 1 and not np.isfinite([start, end]).all():
+        return ()
+    return tuple(zip(start.tolist(), end.tolist(), strict=True))
 
 
-def _column_to_variable(column: pd.Series[Any]) -> tuple[Any, ...]:
-    """Numbers as they are; anything else as text, with the rows that are missing listed in an attribute."""
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
-        return "neuroid", column.to_numpy()
-    missing = column.isna().to_numpy()
-    text = np.array(["" if gone else str(v) for v, gone in zip(column, missing, strict=True)], dtype=object)
-    return "neuroid", text, {"missing": np.flatnonzero(missing)} if missing.any() else {}
-
-
-def _variable_to_column(variable: xr.DataArray) -> Any:
-    if variable.dtype.kind in "biuf":
-        return variable.values
-    missing = set(np.atleast_1d(variable.attrs.get("missing", [])).astype(int).tolist())
-    return [None if row in missing else text for row, text in enumerate(_texts(variable))]
-
-
-def _texts(variable: xr.DataArray) -> list[str]:
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in variable.values.ravel()]
+def _site_columns(array: xr.DataArray) -> dict[str, Any]:
+    variables = {
+        str(c): array.coords[c] for c in array.coords if array.coords[c].dims == ("neuroid",) and c != "neuroid"
+    }
+    return {
+        name: unpack(v.values, np.atleast_1d(v.attrs.get("missing", [])).astype(int).tolist())
+        for name, v in variables.items()
+    }

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from neural_fits.recordings import SiteRecordings
-from neural_fits.reliability import random_halves
+from neural_fits.reliability import random_halves, split_half_reliability
+from neural_fits.scores import site_scores
 
 
 def site_table(n_sites, **columns):
@@ -56,11 +57,21 @@ def test_a_site_id_column_becomes_the_index():
 
 GOOD = {"responses": np.zeros((2, 3, 2)), "stimulus_ids": ("a", "b"), "sites": site_table(2)}
 
+TIMED = {"responses": np.zeros((2, 3, 2, 2)), "time_bins_ms": ((0, 10), (10, 20))}
+
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"responses": np.zeros((2, 3, 2, 5))}, ValueError, r"time-resolved.*not supported yet"),
+        ({"responses": np.zeros((2, 3, 2, 5))}, ValueError, r"four axes \(2, 3, 2, 5\).*no time_bins_ms.*the 5 time"),
+        ({"responses": np.zeros((2,) * 5)}, ValueError, r"\(2, 2, 2, 2, 2\).*\(stimulus, repeat, site, time\)"),
+        ({"time_bins_ms": ((0, 10),)}, ValueError, r"\(2, 3, 2\), which have no time axis"),
+        (TIMED | {"window_ms": (0, 20)}, ValueError, r"window_ms is \(0.0, 20.0\).*leave window_ms out"),
+        (TIMED | {"time_bins_ms": ((0, 10),)}, ValueError, r"1 time_bins_ms.*each of the 2 bins"),
+        (TIMED | {"time_bins_ms": ((10, 20), (0, 10))}, ValueError, r"bin 1 0-10 ms follows 10-20 ms"),
+        (TIMED | {"time_bins_ms": ((0, 10), (20, 10))}, ValueError, r"time_bins_ms\[1\] is \(20, 10\)"),
+        (TIMED | {"time_bins_ms": (0, 10)}, ValueError, r"time_bins_ms\[0\] is 0; give \(start, end\)"),
+        (TIMED | {"stimulus_ids": ("a", "b", "c")}, ValueError, r"\(stimulus, repeat, site, time\).*3 stimulus ids"),
         ({"responses": np.zeros((2, 2))}, ValueError, r"\(2, 2\).*responses\[:, None, :\]"),
         ({"responses": np.zeros((3, 2, 2))}, ValueError, r"\(3, 2, 2\).*2 stimulus ids and 2 sites"),
         ({"responses": np.zeros((2, 3, 4))}, ValueError, "transpose"),
@@ -243,3 +254,136 @@ def test_html_shows_reliability_and_escapes_what_came_from_files():
 def test_html_without_repeats():
     assert "too few repeats" in example(n_repeats=1)._repr_html_()
     assert "no trials" in SiteRecordings(np.zeros((0, 0, 2)), (), site_table(2))._repr_html_()
+
+
+# ---- time-resolved
+
+
+BINS = ((0.0, 50.0), (50.0, 70.0), (70.0, 100.0), (100.0, 170.0))
+
+
+def timed(ids=("a", "b", "c", "d"), n_repeats=3, n_sites=2, seed=0, **kwargs):
+    shape = (len(ids), n_repeats, n_sites, len(BINS))
+    responses = np.random.default_rng(seed).poisson(4.0, shape).astype(np.float32)
+    return SiteRecordings(responses, tuple(ids), site_table(n_sites), time_bins_ms=BINS, **kwargs)
+
+
+def test_time_bins_are_kept_as_numbers_and_shown():
+    recorded = SiteRecordings(np.zeros((1, 2, 2, 2)), ("a",), site_table(2), time_bins_ms=[[0, 10], np.array([10, 30])])
+    assert recorded.time_bins_ms == ((0.0, 10.0), (10.0, 30.0))
+    assert recorded.window_ms is None
+    text = "SiteRecordings(1 stimuli x up to 2 repeats x 2 sites x 2 time bins, 0-30 ms, spikes/window)"
+    assert repr(recorded) == text
+    page = recorded._repr_html_()
+    assert text in page
+    assert "in_window" in page
+    sliding = SiteRecordings(np.zeros((1, 1, 1, 2)), ("a",), site_table(1), time_bins_ms=((0, 20), (10, 30)))
+    assert sliding.shape == (1, 1, 1, 2)
+
+
+def test_every_method_treats_each_time_bin_as_it_treats_a_window():
+    recorded = timed(n_repeats=5)
+    recorded.responses[1, 2:, 0] = np.nan
+    recorded.responses[2, :, 1, 3] = np.nan
+    for k, (start, end) in enumerate(BINS):
+        one = SiteRecordings(recorded.responses[..., k], recorded.stimulus_ids, recorded.sites)
+        np.testing.assert_array_equal(recorded.mean()[..., k], one.mean())
+        np.testing.assert_array_equal(recorded.n_repeats[..., k], one.n_repeats)
+        np.testing.assert_array_equal(np.stack(recorded.halves(5))[..., k], np.stack(one.halves(5)))
+        np.testing.assert_array_equal(recorded.in_window(start, end).responses, one.responses)
+
+
+def test_time_resolved_recordings_are_chosen_aligned_and_joined():
+    recorded = timed()
+    order = ["c", "a", "d", "b"]
+    aligned = recorded.align(order)
+    np.testing.assert_array_equal(aligned.responses, recorded.responses[[2, 0, 3, 1]])
+    assert aligned.time_bins_ms == BINS
+    np.testing.assert_array_equal(recorded.select_sites(["site1"]).responses, recorded.responses[:, :, [1]])
+    joined = recorded.concat_stimuli(timed(ids=("z",), n_repeats=4, seed=1))
+    assert joined.shape == (5, 4, 2, 4)
+    assert np.isnan(joined.responses[:4, 3]).all()
+    with pytest.raises(ValueError, match=r"time_bins_ms is .* here and None in the other"):
+        recorded.concat_stimuli(example(ids=("z",)))
+
+
+def test_a_window_sums_counts_and_averages_rates_by_duration():
+    recorded = timed(unit="spikes/bin", meta={"day": 3})
+    recorded.responses[0, 0, 0, 2] = np.nan
+    recorded.responses[0, 1, 0, 0] = np.nan  # outside the window
+    counts = recorded.in_window(50, 170)
+    assert counts.shape == (4, 3, 2)
+    assert (counts.window_ms, counts.time_bins_ms, counts.unit) == ((50.0, 170.0), None, "spikes/window")
+    assert counts.meta == {"day": 3}
+    np.testing.assert_array_equal(counts.responses, recorded.responses[..., 1:].sum(axis=3))
+    assert np.isnan(counts.responses[0, 0, 0])
+    assert np.isfinite(counts.responses[0, 1, 0])
+    rates = recorded.in_window(70, 170, combine="mean")
+    assert rates.unit == "spikes/bin"
+    weighted = np.average(recorded.responses[..., 2:].astype(float), axis=3, weights=[30, 70])
+    np.testing.assert_allclose(rates.responses, weighted, rtol=1e-6)
+    counts.check_usable()
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ((60, 100), r"60-100 ms cuts the time bin 50-70 ms; .*\(0, 50, 70, 100, 170 ms\)"),
+        ((10, 160), r"cuts the time bins 0-50 ms, 100-170 ms"),
+        ((55, 65), r"cuts the time bin 50-70 ms"),
+        ((-20, 50), r"do not fill it exactly once \(nothing was recorded in -20-0 ms\)"),
+        ((100, 200), r"nothing was recorded in 170-200 ms"),
+        ((300, 400), r"no time bin lies inside the window 300-400 ms"),
+        ((170, 70), "start < end"),
+    ],
+)
+def test_a_window_that_bins_do_not_tile_is_refused(window, message):
+    with pytest.raises(ValueError, match=message):
+        timed().in_window(*window)
+
+
+def test_a_window_over_gaps_or_overlapping_bins_is_refused_but_one_bin_can_be_taken():
+    for bins, message in (
+        (((0, 10), (20, 30), (30, 40)), "nothing was recorded in 10-20 ms"),
+        (((0, 20), (10, 30), (30, 40)), "bins overlap at 10 ms"),
+    ):
+        recorded = SiteRecordings(np.arange(3.0)[None, None, None], ("a",), site_table(1), time_bins_ms=bins)
+        with pytest.raises(ValueError, match=message):
+            recorded.in_window(0, 40)
+        assert recorded.in_window(*bins[1]).responses.ravel().tolist() == [1.0]
+
+
+def test_windows_meet_edges_that_went_through_arithmetic():
+    bins = [(k * 0.1, (k + 1) * 0.1) for k in range(8)]
+    recorded = SiteRecordings(np.ones((1, 1, 1, 8)), ("a",), site_table(1), time_bins_ms=bins)
+    assert recorded.in_window(0.3, 0.7).responses.item() == 4.0
+
+
+def test_a_window_cannot_be_chosen_twice_or_combined_otherwise():
+    with pytest.raises(ValueError, match="no time axis"):
+        timed().in_window(70, 170).in_window(70, 100)
+    with pytest.raises(ValueError, match="combine is 'max'; give 'sum'"):
+        timed().in_window(70, 170, combine="max")
+
+
+def test_fits_and_scores_ask_for_a_window_first():
+    recorded = timed()
+    for refused in (
+        recorded.check_usable,
+        lambda: split_half_reliability(recorded),
+        lambda: site_scores(np.zeros((4, 2)), recorded),
+    ):
+        with pytest.raises(ValueError, match=r"4 time bins, 0-170 ms.*recordings\.in_window\(start_ms, end_ms"):
+            refused()
+
+
+def test_load_passes_its_options_on(monkeypatch):
+    from neural_fits import recordings_io
+
+    def read(path, **options):
+        return path, options
+
+    monkeypatch.setattr(recordings_io, "read", read)
+    options = {"axes": "repeat stimulus site", "window_ms": (70, 170), "dataset": "neural/x"}
+    assert SiteRecordings.load("x.h5", **options) == ("x.h5", options)
+    assert SiteRecordings.load("x.h5") == ("x.h5", dict.fromkeys(options))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 import h5py
 import numpy as np
@@ -11,9 +12,10 @@ import xarray as xr
 
 from neural_fits import recordings_io
 from neural_fits.recordings import SiteRecordings
-from neural_fits.recordings_io import netcdf, tidy_csv
+from neural_fits.recordings_io import _tidy, netcdf
 
-FORMATS = [".nc", ".csv"]
+FORMATS = [".nc", ".csv", ".parquet", ".h5", ".hdf5", ".npz", ".nwb"]
+WITHOUT_META = (".csv", ".parquet")
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def assert_same(a, b):
     assert a.responses.dtype == b.responses.dtype
     assert a.stimulus_ids == b.stimulus_ids
     pd.testing.assert_frame_equal(a.sites, b.sites)
-    assert (a.window_ms, a.unit) == (b.window_ms, b.unit)
+    assert (a.window_ms, a.time_bins_ms, a.unit) == (b.window_ms, b.time_bins_ms, b.unit)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -55,10 +57,48 @@ def test_round_trip_is_exact(ragged, tmp_path, suffix):
     ragged.save(path)
     back = SiteRecordings.load(path)
     assert_same(back, ragged)
-    assert back.meta == (ragged.meta if suffix == ".nc" else {})
+    assert back.meta == ({} if suffix in WITHOUT_META else ragged.meta)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     back.save(path)  # over the old one
     assert_same(SiteRecordings.load(str(path)), ragged)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_time_axis_survives_and_a_window_is_taken_from_it(ragged, tmp_path, suffix):
+    four = np.stack([ragged.responses, 2 * ragged.responses, -ragged.responses], axis=3)
+    four[1, 0, 0, 2] = np.nan  # one bin of a trial
+    bins = ((50, 100), (100, 150), (150, 200.5))
+    resolved = SiteRecordings(four, ragged.stimulus_ids, ragged.sites, unit="spikes/bin", time_bins_ms=bins)
+    resolved.save(tmp_path / f"x{suffix}")
+    assert_same(SiteRecordings.load(tmp_path / f"x{suffix}"), resolved)
+    window = SiteRecordings.load(tmp_path / f"x{suffix}", window_ms=(50, 150))
+    np.testing.assert_allclose(window.responses, 3 * ragged.responses, rtol=1e-6)
+    assert window.window_ms == (50.0, 150.0)
+    with pytest.raises(ValueError, match="cuts the time bin"):
+        SiteRecordings.load(tmp_path / f"x{suffix}", window_ms=(60, 150))
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".h5", ".npz", ".nwb"])
+def test_one_time_bin_is_still_a_time_axis(ragged, tmp_path, suffix):
+    one = SiteRecordings(ragged.responses[..., None], ragged.stimulus_ids, ragged.sites, time_bins_ms=((70, 170),))
+    one.save(tmp_path / f"x{suffix}")
+    assert_same(SiteRecordings.load(tmp_path / f"x{suffix}"), one)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_window_must_be_that_of_the_file(ragged, tmp_path, suffix):
+    ragged.save(tmp_path / f"x{suffix}")
+    assert_same(SiteRecordings.load(tmp_path / f"x{suffix}", window_ms=(70, 170.1)), ragged)
+    with pytest.raises(ValueError, match=r"window_ms=\(50\.0, 150\.0\).*already taken in \(70\.0, 170\.1\) ms"):
+        SiteRecordings.load(tmp_path / f"x{suffix}", window_ms=(50, 150))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("option", ["axes", "dataset"])
+def test_options_of_no_use_are_refused(ragged, tmp_path, suffix, option):
+    ragged.save(tmp_path / f"x{suffix}")
+    with pytest.raises(ValueError, match=rf"{option}='x' was given for 'x\{suffix}', but .*; leave {option} out"):
+        SiteRecordings.load(tmp_path / f"x{suffix}", **{option: "x"})
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -106,14 +146,22 @@ def test_others_can_read_the_file_as_any_other(ragged, tmp_path):
 
 
 def test_unknown_suffix_and_missing_places(ragged, tmp_path):
-    for call in (lambda: ragged.save(tmp_path / "x.mat"), lambda: SiteRecordings.load(tmp_path / "x.mat")):
-        with pytest.raises(ValueError, match=r"'x\.mat'.*\.nc or \.csv"):
-            call()
+    with pytest.raises(ValueError, match=r"'x\.mat'.*written as \.nc, \.nwb, .* or \.parquet"):
+        ragged.save(tmp_path / "x.mat")
+    with pytest.raises(ValueError, match=r"'x\.txt'.*read as \.nc, \.nwb, .*\.mat, .* or \.parquet"):
+        SiteRecordings.load(tmp_path / "x.txt")
     with pytest.raises(FileNotFoundError, match=r"no\.nc"):
         SiteRecordings.load(tmp_path / "no.nc")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ragged.save(tmp_path / "nowhere" / "x.nc")
     assert recordings_io.__all__ == ["read", "write"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_zero_character_is_refused_by_all_alike(tmp_path, suffix):
+    sites = pd.DataFrame(index=pd.Index(["s"], name="site_id"))
+    with pytest.raises(ValueError, match="zero character"):
+        SiteRecordings(np.zeros((1, 1, 1)), ("a\0",), sites).save(tmp_path / f"x{suffix}")
 
 
 # ---- netCDF
@@ -164,6 +212,38 @@ def test_a_brain_score_assembly_is_read(tmp_path, id_name):
     np.testing.assert_array_equal(recorded.responses[:, :, 1], [[5, 7, 9], [8, 6, nan]])
 
 
+def test_several_time_bins_become_a_time_axis(tmp_path):
+    values = np.arange(30.0).reshape(2, 5, 3)
+    bins = {"time_bin_start": ("time_bin", [0, 10, 20]), "time_bin_end": ("time_bin", [10, 20, 30])}
+    brain_score_file(tmp_path / "x.nc", values=values, coords=bins)
+    recorded = SiteRecordings.load(tmp_path / "x.nc")
+    assert recorded.time_bins_ms == ((0, 10), (10, 20), (20, 30))
+    np.testing.assert_array_equal(recorded.responses[0, :, 1], values[1, [0, 2, 4]])  # image b, repeats 5, 7, 9
+    window = SiteRecordings.load(tmp_path / "x.nc", window_ms=(10, 30))
+    np.testing.assert_array_equal(window.responses[0, :, 1], values[1, [0, 2, 4], 1:].sum(axis=1))
+
+
+def test_repetition_index_and_unstacked_images_are_read(tmp_path):
+    coords = {"repetition": None, "repetition_index": ("presentation", [5, 7, 7, 5, 9])}
+    brain_score_file(tmp_path / "x.nc", coords=coords)
+    np.testing.assert_array_equal(
+        SiteRecordings.load(tmp_path / "x.nc").responses[:, :, 0], [[0, 2, 4], [3, 1, np.nan]]
+    )
+    values = np.arange(12.0).reshape(3, 2, 2)
+    array = xr.DataArray(
+        values,
+        dims=("image", "repetition", "neuroid"),
+        coords={"image_id": ("image", list("bca")), "neuroid_id": ("neuroid", ["u", "v"])},
+        name="rates",
+    )
+    for engine in ("h5netcdf", "scipy"):  # netCDF-4 and the classic format
+        array.to_dataset().to_netcdf(tmp_path / "y.nc", engine=engine)
+        recorded = SiteRecordings.load(tmp_path / "y.nc")
+        assert recorded.stimulus_ids == ("b", "c", "a")
+        assert recorded.site_ids == ["u", "v"]
+        np.testing.assert_array_equal(recorded.responses, values)
+
+
 def test_repeats_are_counted_where_the_file_does_not_number_them(tmp_path):
     brain_score_file(tmp_path / "x.nc", coords={"repetition": None})
     recorded = SiteRecordings.load(tmp_path / "x.nc")
@@ -182,9 +262,9 @@ def test_repeats_are_counted_where_the_file_does_not_number_them(tmp_path):
         (
             {
                 "values": np.zeros((2, 5, 3)),
-                "coords": {"time_bin_start": ("time_bin", [0, 1, 2]), "time_bin_end": ("time_bin", [1, 2, 3])},
+                "coords": {"time_bin_start": None, "time_bin_end": None},
             },
-            "3 time bins",
+            "3 time bins without the coordinates time_bin_start",
         ),
     ],
 )
@@ -211,15 +291,19 @@ def test_a_damaged_netcdf_is_named(ragged, tmp_path, kept):
         SiteRecordings.load(tmp_path / "x.nc")
 
 
-def test_flipped_bits_in_the_responses_are_noticed(ragged, tmp_path):
-    ragged.save(tmp_path / "x.nc")
-    with h5py.File(tmp_path / "x.nc") as file:
+@pytest.mark.parametrize("suffix", [".nc", ".h5"])
+def test_flipped_bits_in_the_responses_are_noticed(ragged, tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    ragged.save(path)
+    with h5py.File(path) as file:
         chunk = file["responses"].id.get_chunk_info(0)
-    data = bytearray((tmp_path / "x.nc").read_bytes())
-    data[chunk.byte_offset + chunk.size // 2] ^= 0xFF
-    (tmp_path / "x.nc").write_bytes(data)
-    with pytest.raises(ValueError, match="cannot be read as netCDF-4"):
-        SiteRecordings.load(tmp_path / "x.nc")
+    content = path.read_bytes()
+    for place in range(chunk.byte_offset, chunk.byte_offset + chunk.size, 7):
+        data = bytearray(content)
+        data[place] ^= 0xFF
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="cannot be read as"):
+            SiteRecordings.load(path)
 
 
 def test_attributes_of_other_programs_are_not_taken_for_ours(tmp_path):
@@ -285,8 +369,9 @@ def test_a_hand_written_csv_is_read(tmp_path):
     ("text", "message"),
     [
         ("stimulus_id,site_id,repetition,resp\na,s,0,1", "no column 'response'.*'resp'"),
-        ("stimulus,site_id,repetition,response\na,s,0,1", "no column 'stimulus_id'.*'stimulus'"),
-        ("stimulus_id;site_id;repetition;response\na;s;0;1", "no column 'stimulus_id'"),
+        ("stimulus,site_id,repetition,response\na,s,0,1", "no column 'stimulus_id' or 'image_id'.*'stimulus'"),
+        ("stimulus_id|site_id|repetition|response\na|s|0|1", "no column 'stimulus_id'"),
+        ("stimulus_id;site_id;repetition;response\na;s;0;1.234,5", "line 2: response '1.234,5' is not a number"),
         (f"{HEADER}\na,s,0,1\n\nb,s,0,many\n", "line 4: response 'many' is not a number"),
         (f"{HEADER}\na,s,first,1\n", "line 2: repetition 'first' is not a number"),
         (f"{HEADER}\na,s,0.5,1\n", "line 2: repetition '0.5' is not a whole number"),
@@ -294,11 +379,11 @@ def test_a_hand_written_csv_is_read(tmp_path):
         (f"{HEADER}\na,s,0,1\nb,s,0,1\na,s,0,2\n", "'a', site 's', repetition 0 a second time in line 4"),
         (f"{HEADER}\na,s,0,1\n,s,0,1\n", "line 3: stimulus_id '' is empty"),
         (f"{HEADER}\na,s,0,1\nb\n", "line 3: site_id '' is empty"),
-        (f"{HEADER}\na,s,0,1\na,s,1,1,9\n", "cannot be read as a CSV"),
-        (f"{HEADER}\na,s,0,1,9\n", "cannot be read as a CSV"),
+        (f"{HEADER}\na,s,0,1\na,s,1,1,9\n", "cannot be read as a CSV.*line 3 has 5 fields where the header has 4"),
+        (f"{HEADER}\na,s,0,1,9\n", "cannot be read as a CSV.*line 2 has 5 fields"),
         (f"{HEADER}\n", "no rows"),
-        ("", "cannot be read as a CSV"),
-        (f'{HEADER}\n"a,s,0,1\n', "cannot be read as a CSV"),
+        ("", "cannot be read as a CSV.*it is empty"),
+        (f'{HEADER}\n"a,s,0,1\n', "cannot be read as a CSV.*a quote .* never closed"),
         (f"{HEADER},window_start_ms,window_end_ms\na,s,0,1,70,170\nb,s,0,1,50,170\n", "2 values of window_start_ms"),
         (f"{HEADER},window_start_ms,window_end_ms\na,s,0,1,soon,170\n", "window_start_ms 'soon' is not a number"),
     ],
@@ -308,16 +393,48 @@ def test_a_bad_csv_gets_one_sentence(tmp_path, text, message):
         read_text(tmp_path, text)
     assert "\n" not in str(caught.value)
     assert "'x.csv'" in str(caught.value)
+    assert "oken" not in str(caught.value)  # no sentence of pandas' about tokens
 
 
 def test_binary_called_csv(tmp_path):
     (tmp_path / "x.csv").write_bytes(bytes(range(256)) * 4)
-    with pytest.raises(ValueError, match=r"x\.csv"):
+    with pytest.raises(ValueError, match=r"'x\.csv' cannot be read as a CSV file \(line 2 is not UTF-8 text\)"):
+        SiteRecordings.load(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_bytes(b"stimulus_id,site_id\n" + bytes(100))
+    with pytest.raises(ValueError, match=r"'x\.csv'"):
         SiteRecordings.load(tmp_path / "x.csv")
 
 
+@pytest.mark.parametrize(
+    ("separator", "suffix", "decimal"),
+    [(";", ".csv", "."), (";", ".csv", ","), ("\t", ".csv", ","), ("\t", ".tsv", "."), (",", ".csv", ".")],
+)
+def test_other_separators_and_decimal_commas(tmp_path, separator, suffix, decimal):
+    rows = [
+        ["image_id", "neuroid_id", "repeat", "response", "window_start_ms", "window_end_ms", "depth_mm", "name"],
+        ["a,1" if separator != "," else "a1", "s", "1", "3.25", "70.5", "170", "0.5", "x"],
+        ["b", "s", "1", "-4", "70.5", "170", "0.5", "x"],
+    ]
+    text = "\n".join(separator.join(c.replace(".", decimal) for c in row) for row in rows)
+    (tmp_path / f"x{suffix}").write_text(text)
+    recorded = SiteRecordings.load(tmp_path / f"x{suffix}")
+    assert recorded.responses.ravel().tolist() == [3.25, -4.0]
+    assert recorded.stimulus_ids == (rows[1][0], "b")
+    assert recorded.window_ms == (70.5, 170.0)
+    assert recorded.sites["depth_mm"].tolist() == [0.5]
+
+
+def test_several_windows_of_each_trial_are_time_bins(tmp_path):
+    rows = "\n".join(f"{i},s,0,{v},{t},{t + 10}" for i, v, t in (("a", 2, 10), ("a", 1, 0), ("b", 4, 10), ("b", 3, 0)))
+    recorded = read_text(tmp_path, f"{HEADER},window_start_ms,window_end_ms\n{rows}\n")
+    assert recorded.time_bins_ms == ((0, 10), (10, 20))
+    np.testing.assert_array_equal(recorded.responses[:, 0, 0], [[1, 2], [3, 4]])
+    with pytest.raises(ValueError, match="a second time in line 6"):
+        read_text(tmp_path, f"{HEADER},window_start_ms,window_end_ms\n{rows}\nb,s,0,3,0,10\n")
+
+
 def test_a_trial_counter_in_place_of_repetitions_is_refused_before_memory_runs_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(tidy_csv, "_MOST_CELLS", 1000)
+    monkeypatch.setattr(_tidy, "_MOST_CELLS", 1000)
     rows = "\n".join(f"i{t % 200},s,{t},1" for t in range(400))
     with pytest.raises(ValueError, match="numbers 400 repetitions"):
         read_text(tmp_path, f"{HEADER}\n{rows}\n")
@@ -330,3 +447,54 @@ def test_rows_may_come_in_any_order(ragged, tmp_path):
     back = read_text(tmp_path, "\n".join(mixed))
     again = back.align(ragged.stimulus_ids).select_sites(ragged.site_ids)
     assert_same(again, ragged)
+
+
+# ---- Parquet
+
+
+def test_a_parquet_table_of_another_program_is_read(tmp_path):
+    table = pd.DataFrame(
+        {
+            "image_id": pd.Categorical(["b", "a", "b", "a"]),
+            "neuroid_id": [7, 7, 7, 12],
+            "repeat": [1, 1, 2, 1],
+            "response": np.array([1, 2, np.nan, 4], dtype=np.float64),
+            "region": pd.Series(["V4", "V4", "V4", None], dtype="string"),
+            "depth": [0.5, 0.5, 0.5, 2.0],
+            "day": [1, 2, 3, 4],
+        }
+    )
+    table.to_parquet(tmp_path / "x.parquet")
+    recorded = SiteRecordings.load(tmp_path / "x.parquet")
+    nan = np.nan
+    assert recorded.stimulus_ids == ("b", "a")
+    assert recorded.site_ids == ["7", "12"]
+    np.testing.assert_array_equal(recorded.responses[:, :, 0], [[1, nan], [2, nan]])
+    np.testing.assert_array_equal(recorded.responses[:, :, 1], [[nan, nan], [4, nan]])
+    assert recorded.sites["depth"].tolist() == [0.5, 2.0]
+    assert recorded.sites["region"].isna().tolist() == [False, True]
+    assert recorded.meta == {"columns_not_read": ["day"]}
+    for changed, message in (
+        (table.assign(response=["1", "x", "", "2"]), r"row 2: response 'x' is not a number"),
+        (table.assign(repeat=1), r"site '7', repetition 1 a second time in row 3"),
+        (table.rename(columns={"response": "responses"}), r"no column 'response'.*closest is 'responses'"),
+    ):
+        changed.to_parquet(tmp_path / "x.parquet")
+        with pytest.raises(ValueError, match=message):
+            SiteRecordings.load(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+def test_a_damaged_parquet_file_is_named(ragged, tmp_path, kept):
+    ragged.save(tmp_path / "x.parquet")
+    content = (tmp_path / "x.parquet").read_bytes()
+    (tmp_path / "x.parquet").write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(ValueError, match=r"'x\.parquet' cannot be read as Parquet"):
+        SiteRecordings.load(tmp_path / "x.parquet")
+
+
+def test_without_pyarrow_one_sentence_names_the_extra(ragged, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"neural-population-control\[parquet\]"):
+        ragged.save(tmp_path / "x.parquet")
+    assert list(tmp_path.iterdir()) == []
