@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neural_fits._time_bins import refuse_time_resolved
+from neural_fits.halves import iterate_halves, random_halves
+
 if TYPE_CHECKING:
     from neural_fits.recordings import SiteRecordings
 
@@ -74,78 +77,6 @@ def _centered(
     return centered, np.abs(centered).max(axis=0, initial=0.0) <= _FLAT
 
 
-def random_halves(
-    responses: NDArray[np.floating], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Split the recorded repeats of every stimulus into two random halves and average each.
-
-    The random order is drawn once per (stimulus, repeat) and used for all sites, so sites recorded on the same trials
-    are split alike, and the halves of a site do not depend on which other sites are in the array. An odd repeat goes
-    to a random side.
-
-    Parameters
-    ----------
-    responses : ndarray
-        Trials, shape (stimulus, repeat, site); NaN = not shown or rejected.
-    rng : numpy.random.Generator
-        Source of the random order.
-
-    Returns
-    -------
-    first : ndarray
-        Mean of one half, shape (stimulus, site); NaN where the stimulus has fewer than two repeats at that site.
-    second : ndarray
-        Mean of the other half, same shape and the same NaN.
-
-    Examples
-    --------
-    >>> trials = np.array([[[1.0], [1.0], [np.nan]], [[2.0], [np.nan], [np.nan]]])
-    >>> first, second = random_halves(trials, np.random.default_rng(0))
-    >>> first.ravel().tolist(), second.ravel().tolist()
-    ([1.0, nan], [1.0, nan])
-    """
-    finite = np.isfinite(responses)
-    return _halves(np.where(finite, responses, 0.0).astype(np.float64), _trial_patterns(finite), rng)
-
-
-def _trial_patterns(finite: NDArray[np.bool_]) -> list[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
-    """Group the sites by which trials they have, as (site indices, finite (stimulus, repeat))."""
-    n_sites = finite.shape[2]
-    if n_sites == 0:
-        return []
-    if (finite == finite[:, :, :1]).all():
-        return [(np.arange(n_sites), finite[:, :, 0])]
-    packed = np.packbits(finite.reshape(-1, n_sites), axis=0)
-    _, group = np.unique(packed, axis=1, return_inverse=True)
-    members = [np.flatnonzero(group.ravel() == g) for g in range(int(group.max()) + 1)]
-    return [(sites, finite[:, :, sites[0]]) for sites in members]
-
-
-def _halves(
-    filled: NDArray[np.float64],
-    patterns: list[tuple[NDArray[np.intp], NDArray[np.bool_]]],
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One random split of `filled` (missing = 0) whose sites share the trials in `patterns`."""
-    n_stimuli, n_repeats, n_sites = filled.shape
-    keys = rng.random((n_stimuli, n_repeats))
-    extra_goes_first = rng.random(n_stimuli) < 0.5
-    first, second = np.full((2, n_stimuli, n_sites), np.nan)
-    for sites, finite in patterns:
-        # Missing repeats sort last, so ranks 0 .. n-1 are a random order of the n recorded ones.
-        rank = np.where(finite, keys, np.inf).argsort(axis=1).argsort(axis=1)
-        n = finite.sum(axis=1)
-        n_first = n // 2 + (n % 2) * extra_goes_first
-        in_first = finite & (rank < n_first[:, None])
-        in_second = finite & ~in_first
-        trials = filled if len(sites) == n_sites else filled[:, :, sites]
-        for half, chosen in ((first, in_first), (second, in_second)):
-            total = np.matmul(chosen[:, None, :].astype(np.float64), trials)[:, 0, :]
-            mean = total / np.maximum(chosen.sum(axis=1), 1)[:, None]
-            half[:, sites] = np.where((n >= 2)[:, None], mean, np.nan)
-    return first, second
-
-
 def half_correlation(recordings: SiteRecordings, n_splits: int = 50, seed: int = 0) -> NDArray[np.float64]:
     """Correlate the two halves of the repeats over stimuli, averaged over random splits.
 
@@ -168,7 +99,7 @@ def half_correlation(recordings: SiteRecordings, n_splits: int = 50, seed: int =
     Raises
     ------
     ValueError
-        If `n_splits` is below 1.
+        If `n_splits` is below 1, or the recordings are time-resolved.
 
     Examples
     --------
@@ -181,13 +112,10 @@ def half_correlation(recordings: SiteRecordings, n_splits: int = 50, seed: int =
     """
     if n_splits < 1:
         raise ValueError(f"n_splits is {n_splits}; give at least 1 random split (50 is usual).")
-    rng = np.random.default_rng(seed)
-    finite = np.isfinite(recordings.responses)
-    filled = np.where(finite, recordings.responses, 0.0).astype(np.float64)
-    patterns = _trial_patterns(finite)
-    total, count = np.zeros((2, filled.shape[2]))
-    for _ in range(n_splits):
-        r = pearson_r(*_halves(filled, patterns, rng))
+    refuse_time_resolved(recordings, "a reliability")
+    total, count = np.zeros((2, recordings.shape[2]))
+    for first, second in iterate_halves(recordings.responses, n_splits, seed):
+        r = pearson_r(first, second)
         defined = np.isfinite(r)
         total += np.where(defined, r, 0.0)
         count += defined
@@ -242,7 +170,7 @@ def split_half_reliability(recordings: SiteRecordings, n_splits: int = 50, seed:
     Raises
     ------
     ValueError
-        If `n_splits` is below 1.
+        If `n_splits` is below 1, or the recordings are time-resolved.
 
     Notes
     -----

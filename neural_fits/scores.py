@@ -1,29 +1,46 @@
 """How well a prediction explains a site, corrected for the noise of the recording.
 
-In: predictions (stimulus, site) and `SiteRecordings`. Out: raw r, reliability and r^2 / reliability per site, and an
-interval over sites. Of the corrections in the literature this one, CCnorm and r2_ER agree and are unbiased for the
-model at hand; dividing by the reliability of the model as well answers another question and is not done here.
+In: predictions (stimulus, site) and `SiteRecordings`. Out: raw r, reliability and r^2 / reliability per site, and other
+corrections by name. This one, CCnorm^2, r2_ER and FEVE agree and are unbiased for the model at hand; dividing by the
+reliability of the model as well (2019) answers another question. Called by `fit_sites` and users.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neural_fits._weighted_scores import FEWEST_STIMULI, SCORE_NAMES, check_predicted, pair, score
+from neural_fits.corrections import cc_norm, explained_variance_2019, fev, feve, oracle_correlation, r2_er
+from neural_fits.intervals import bootstrap_interval, population_interval, score_intervals
 from neural_fits.reliability import pearson_r, split_half_reliability
+from stimuli.hints import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from neural_fits.recordings import SiteRecordings
 
-__all__ = ["bootstrap_interval", "explained_variance", "pearson_r", "site_scores"]
+__all__ = [
+    "bootstrap_interval",
+    "cc_norm",
+    "explained_variance",
+    "explained_variance_2019",
+    "fev",
+    "feve",
+    "oracle_correlation",
+    "pearson_r",
+    "population_interval",
+    "r2_er",
+    "score_intervals",
+    "site_scores",
+]
 
-_FEWEST_STIMULI = 3
+_ALWAYS = ("r", "reliability", "explained_variance")
 
 
 def explained_variance(r: ArrayLike, reliability: ArrayLike) -> NDArray[np.float64]:
@@ -55,7 +72,14 @@ def explained_variance(r: ArrayLike, reliability: ArrayLike) -> NDArray[np.float
     return np.where(defined, explained, np.nan)
 
 
-def site_scores(predicted: ArrayLike, recordings: SiteRecordings, n_splits: int = 50, seed: int = 0) -> pd.DataFrame:
+def site_scores(
+    predicted: ArrayLike,
+    recordings: SiteRecordings,
+    n_splits: int = 50,
+    seed: int = 0,
+    metrics: Sequence[str] = (),
+    half_predictions: tuple[ArrayLike, ArrayLike] | None = None,
+) -> pd.DataFrame:
     """Score a prediction against recordings, site by site.
 
     ``EV = r^2 / rel``, with r and rel over the *same* stimuli: those with a finite prediction and at least two
@@ -71,17 +95,23 @@ def site_scores(predicted: ArrayLike, recordings: SiteRecordings, n_splits: int 
         Number of random splits for the reliability.
     seed : int
         Seed of the splits.
+    metrics : sequence of str
+        Further columns: ``cc_norm``, ``fev``, ``feve``, ``r2_er``, ``oracle_jackknife``, ``oracle_conservative`` or
+        ``explained_variance_2019``, as in the functions of these names.
+    half_predictions : tuple of array_like, optional
+        For ``explained_variance_2019``: predictions of two models fitted on two halves of the repeats.
 
     Returns
     -------
     pandas.DataFrame
         Indexed by site_id, with columns ``r`` (raw correlation with the mean response), ``reliability``,
-        ``explained_variance`` and ``n_stimuli`` (how many stimuli r is over).
+        ``explained_variance`` and ``n_stimuli`` (how many stimuli r is over), then those of `metrics`.
 
     Raises
     ------
     ValueError
-        If `predicted` is not (stimulus, site) of the recordings' size.
+        If `predicted` is not (stimulus, site) of the recordings' size, a metric is unknown or lacks its predictions,
+        or the recordings are time-resolved.
 
     Examples
     --------
@@ -96,86 +126,27 @@ def site_scores(predicted: ArrayLike, recordings: SiteRecordings, n_splits: int 
     """
     import pandas as pd
 
-    guess = np.asarray(predicted, dtype=np.float64)
-    counts = recordings.n_repeats
-    if guess.shape != counts.shape:
-        raise ValueError(
-            f"predicted has shape {guess.shape} but the recordings have {counts.shape[0]} stimuli and "
-            f"{counts.shape[1]} sites; predict the same stimuli and sites in the same order "
-            "(recordings.align(stimuli), recordings.select_sites(site_ids))."
-        )
+    guess, counts = check_predicted(predicted, recordings), recordings.n_repeats
+    known = [name for name in SCORE_NAMES if name not in _ALWAYS]
+    for name in metrics:
+        if name not in known:
+            raise ValueError(f"unknown metric {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}.")
     shown = np.isfinite(guess) & (counts >= 1)
     repeated = shown & (counts >= 2)
-    enough = repeated.sum(axis=0) >= _FEWEST_STIMULI
+    enough = repeated.sum(axis=0) >= FEWEST_STIMULI
     used = np.where(enough, repeated, shown)
     trials = np.where(used[:, None, :], recordings.responses, np.nan)
     scored = dataclasses.replace(recordings, responses=trials)
     r = pearson_r(guess, scored.mean())
     reliability = np.where(enough, split_half_reliability(scored, n_splits=n_splits, seed=seed), np.nan)
+    paired = pair(guess, recordings, half_predictions, n_splits, seed)
     return pd.DataFrame(
         {
             "r": r,
             "reliability": reliability,
             "explained_variance": explained_variance(r, reliability),
             "n_stimuli": used.sum(axis=0),
+            **{name: score(name, paired)[0] for name in metrics},
         },
         index=recordings.sites.index,
     )
-
-
-def bootstrap_interval(
-    values: ArrayLike,
-    seed: int,
-    n: int = 2000,
-    level: float = 0.95,
-    statistic: Callable[..., Any] = np.median,
-) -> tuple[float, float]:
-    """Resample values with replacement and return the percentile interval of a statistic.
-
-    Parameters
-    ----------
-    values : array_like
-        One value per site, shape (site,); values that are not finite are left out.
-    seed : int
-        Seed of the resampling.
-    n : int
-        Number of resamples.
-    level : float
-        Coverage, between 0 and 1.
-    statistic : callable
-        Function of an array and ``axis``, such as `numpy.median` or `numpy.mean`.
-
-    Returns
-    -------
-    low : float
-        Lower end; NaN if no value is finite.
-    high : float
-        Upper end; NaN if no value is finite.
-
-    Raises
-    ------
-    ValueError
-        If `level` is not between 0 and 1 or `n` is below 1.
-
-    Notes
-    -----
-    Sites of one animal are not independent animals: the interval speaks for sites like these, not for monkeys.
-
-    Examples
-    --------
-    >>> low, high = bootstrap_interval(np.linspace(0.0, 1.0, 101), seed=0)
-    >>> low < 0.5 < high
-    True
-    """
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level is {level}; give a coverage between 0 and 1, such as 0.95.")
-    if n < 1:
-        raise ValueError(f"n is {n}; give at least 1 resample (2000 is usual).")
-    finite = np.asarray(values, dtype=np.float64).ravel()
-    finite = finite[np.isfinite(finite)]
-    if finite.size == 0:
-        return float("nan"), float("nan")
-    picks = np.random.default_rng(seed).integers(finite.size, size=(n, finite.size))
-    replicates = np.asarray(statistic(finite[picks], axis=1))
-    low, high = np.quantile(replicates, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return float(low), float(high)
