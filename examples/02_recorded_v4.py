@@ -19,23 +19,26 @@ from stimuli import StimulusSet
 from synth import OneHot, Stretch, evaluate_control, recipe, synthesize
 
 
+def read_images(folder: Path) -> StimulusSet:
+    """Return the images of one session, in the order of their numbers."""
+    with zipfile.ZipFile(folder / "images.zip") as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith(".jpg")]
+        names.sort(key=lambda name: int(re.findall(r"\d+", name)[-1]))  # the order inside the archive is arbitrary
+        images = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in names]
+    table = pd.DataFrame({"stimulus_id": [Path(name).stem for name in names]})
+    return StimulusSet.from_arrays(np.stack(images).transpose(0, 3, 1, 2), table, size_deg=8.0, name=folder.name)
+
+
 def read_session(folder: Path) -> tuple[StimulusSet, SiteRecordings]:
     """Return the images and the responses of one session."""
     for name in ("images.zip", "responses_trials.npy"):
         if not (folder / name).is_file():
             raise SystemExit(f"{folder} has no {name}; give the folder of session 210325 (see this file's first lines)")
-    with zipfile.ZipFile(folder / "images.zip") as archive:
-        names = [name for name in archive.namelist() if name.lower().endswith(".jpg")]
-        names.sort(key=lambda name: int(re.findall(r"\d+", name)[-1]))  # the order inside the archive is arbitrary
-        images = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in names]
-    ids = [Path(name).stem for name in names]
-    stimuli = StimulusSet.from_arrays(
-        np.stack(images).transpose(0, 3, 1, 2), pd.DataFrame({"stimulus_id": ids}), size_deg=8.0, name=folder.name
-    )
+    stimuli = read_images(folder)
     trials = np.load(folder / "responses_trials.npy").transpose(1, 2, 0)  # to (stimulus, repeat, site)
     sites = pd.DataFrame(index=pd.Index([f"n{k:02d}" for k in range(trials.shape[2])], name="site_id"))
-    recordings = SiteRecordings(trials.astype(np.float32), tuple(ids), sites, (50.0, 150.0), "spikes/100 ms")
-    return stimuli, recordings
+    ids = stimuli.stimulus_ids
+    return stimuli, SiteRecordings(trials.astype(np.float32), ids, sites, (50.0, 150.0), "spikes/100 ms")
 
 
 def main() -> None:

@@ -14,8 +14,7 @@ from pynwb import NWBHDF5IO, NWBFile
 from pynwb.base import ImageReferences, Images
 from pynwb.image import RGBImage
 
-from neural_fits import SimulatedBrain, SiteRecordings, fit_sites
-from neural_fits.recordings_io.images import load_stimuli
+from neural_fits import SimulatedBrain, SiteRecordings, fit_sites, load_stimuli
 from stimuli import natural_photos
 
 SIZE_DEG = 8.0

@@ -1,10 +1,12 @@
 from .backbones import Backbone, load_backbone
+from .ensembles import fit_parts, transfer
 from .features import FeatureExtractor
 from .fit import fit_sites
 from .readout import LinearReadout
 from .recordings import SiteRecordings
+from .recordings_io.images import load_stimuli
 from .reliability import split_half_reliability
-from .scores import explained_variance, site_scores
+from .scores import explained_variance, score_intervals, site_scores
 from .simulate import SimulatedBrain
 from .site_model import Ensemble, SiteInfo, SiteModel, load_model
 
@@ -18,9 +20,13 @@ __all__ = [
     "SiteModel",
     "SiteRecordings",
     "explained_variance",
+    "fit_parts",
     "fit_sites",
     "load_backbone",
     "load_model",
+    "load_stimuli",
+    "score_intervals",
     "site_scores",
     "split_half_reliability",
+    "transfer",
 ]

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from neural_fits._descent import descend, standardize
 from neural_fits.readout import LinearReadout
 
-# Features and responses are standardized first, so that one learning rate and one pair of penalties fit every network.
 # The penalties were chosen by held-out photographs on 32 simulated sites among (0.05 to 10) x (1 to 30) in the paper's
 # scale of the loss, where both are 10; here that is 10 / sqrt(32).
 SMOOTHNESS, RIDGE = 1.8, 1.8
-LEARNING_RATE, BATCH, EPOCHS, DECAY_EPOCHS = 0.03, 50, 40, 15
 _LAPLACE = ((0.0, -1.0, 0.0), (-1.0, 4.0, -1.0), (0.0, -1.0, 0.0))
 
 
@@ -48,7 +47,6 @@ def factorized_loss(predicted: Tensor, responses: Tensor, mask: Tensor, channels
     return error + SMOOTHNESS * rough.square().sum((1, 2, 3)).mean() + RIDGE * size
 
 
-@torch.enable_grad()
 def fit_factorized(features: Tensor, responses: Tensor, seed: int = 0) -> LinearReadout:
     """Fit masks and channel weights on complete responses by Adam.
 
@@ -81,30 +79,17 @@ def fit_factorized(features: Tensor, responses: Tensor, seed: int = 0) -> Linear
     """
     count, channel_count, height, width = features.shape
     sites = responses.shape[1]
-    feature_mean, feature_std = features.mean((0, 2, 3)), features.std((0, 2, 3))
-    feature_std[feature_std < 1e-6] = torch.inf  # a channel that never varied gets no weight
-    mean, std = responses.mean(0), responses.std(0).clamp(min=1e-6)
-    inputs = (features - feature_mean[:, None, None]) / feature_std[:, None, None]
-    targets = (responses - mean) / std
+    data = standardize(features, responses)
     generator = torch.Generator().manual_seed(seed)
     # N(0, 1), as in the authors' code, scaled so that the first predictions have the size of the responses.
     mask = torch.randn(sites, height, width, generator=generator).to(features) / (height * width)
     channels = torch.randn(sites, channel_count, generator=generator).to(features) / channel_count**0.5
     bias = torch.zeros(sites, device=features.device)
-    learned = [tensor.requires_grad_(True) for tensor in (mask, channels, bias)]
-    optimizer = torch.optim.Adam(learned, lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, DECAY_EPOCHS, gamma=0.1)
-    for _ in range(EPOCHS):
-        order = torch.randperm(count, generator=generator).to(features.device)
-        for batch in order.split(BATCH):
-            pooled = torch.einsum("nchw,shw->nsc", inputs[batch], mask)
-            predicted = (pooled * channels).sum(2) + bias
-            loss = factorized_loss(predicted, targets[batch], mask, channels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        weight = channels[:, :, None, None] * mask[:, None] / feature_std[:, None, None] * std[:, None, None, None]
-        offset = (bias * std + mean) - (weight.sum((2, 3)) * feature_mean).sum(1)
-    return LinearReadout(weight.detach(), offset.detach())
+
+    def loss(batch: Tensor) -> Tensor:
+        pooled = torch.einsum("nchw,shw->nsc", data.inputs[batch], mask)
+        predicted = (pooled * channels).sum(2) + bias
+        return factorized_loss(predicted, data.targets[batch], mask, channels)
+
+    descend(loss, (mask, channels, bias), count, generator)
+    return data.readout(mask, channels, bias)

@@ -1,17 +1,19 @@
-"""From images in [0, 1] to the activations of one layer, computing nothing beyond that layer.
+"""From images in [0, 1] to the activations of one or several layers, computing nothing beyond the deepest of them.
 
-In: a `Backbone`, the name of a layer, images of any size. Out: features (image, channel, height, width).
+In: a `Backbone`, names of layers, images of any size. Out: features (image, channel, height, width).
 Size, color and mean/std of a network live here and nowhere else. Used by every readout and by the synthesis loop.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,36 +23,52 @@ from stimuli import StimulusSet
 from stimuli.hints import did_you_mean
 
 Result = TypeVar("Result")
-#: the layer that ends the pass now under way in each thread, if any
+#: `reading` is the pass now under way in each thread, if any
 _PASS = threading.local()
 _REGISTERING = threading.Lock()
 
 
-class _LayerReached(Exception):
-    """Raised by the hook with the layer's output, so that nothing after the layer is computed."""
-
-    def __init__(self, output: object) -> None:
-        self.output = output
+class _AllRead(Exception):
+    """Raised by the hook of the layer that fires last, so that nothing after it is computed."""
 
 
-def _end_pass(module: nn.Module, _inputs: object, output: object) -> None:
+class _Pass:
+    """What one forward pass has to read, and what it has read so far."""
+
+    def __init__(self, wanted: Sequence[nn.Module]) -> None:
+        self.wanted = wanted
+        self.outputs: dict[nn.Module, object] = {}
+
+
+def _read_layer(module: nn.Module, _inputs: object, output: object) -> None:
     """Do nothing, but in a pass that reads this layer: one inert hook stays, so threads never change a network."""
-    if getattr(_PASS, "layer", None) is module:
-        raise _LayerReached(output)
+    reading: _Pass | None = getattr(_PASS, "reading", None)
+    if reading is None or module not in reading.wanted or module in reading.outputs:
+        return
+    reading.outputs[module] = output
+    if len(reading.outputs) == len(reading.wanted):
+        raise _AllRead
+    if isinstance(output, Tensor):  # what follows may change it in place
+        reading.outputs[module] = output.clone()
 
 
 class FeatureExtractor(nn.Module):
-    """Activations of one layer of a frozen network, truncated exactly at that layer.
+    """Activations of one or several layers of a frozen network, truncated exactly at the deepest of them.
 
     ``features = layer((resize(image) - mean) / std)``; a forward hook ends the pass at the layer, so the later layers
     cost nothing, whatever the architecture. Gradients flow to the images and never to the weights.
+
+    Several layers are read in one pass. Each map is brought to the smallest height and the smallest width among them
+    by averaging over areas, and they are joined along the channels in the order given; a layer without space
+    (height = width = 1) therefore takes the space from all of them.
 
     Parameters
     ----------
     backbone : str, nn.Module or Backbone
         As for `load_backbone`.
-    layer : str
-        Dotted name of the layer, for example ``"blocks.4"``; see `layers`.
+    layer : str or sequence of str
+        Dotted name of the layer, for example ``"blocks.4"``, or several of them; see `layers`. The attribute ``layer``
+        keeps the name or the tuple of names, ``layers_read`` is always a tuple.
     input_px : int, optional
         Side in pixels to which images are resized (bilinear, antialiased). By default images enter as they are, except
         for networks with one fixed size.
@@ -58,35 +76,36 @@ class FeatureExtractor(nn.Module):
     Raises
     ------
     ValueError
-        When the layer does not exist (the closest name is suggested), or is not reached, or yields no feature map.
+        When the layer does not exist (the closest name is suggested), or is not reached, or yields no feature map; when
+        no layer is given, or one twice.
 
     Examples
     --------
-    >>> extractor = FeatureExtractor("efficientnet-lite0", "blocks.2")
-    >>> extractor(torch.zeros(2, 3, 64, 64)).shape
+    >>> FeatureExtractor("efficientnet-lite0", "blocks.2")(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 40, 8, 8])
+    >>> FeatureExtractor("efficientnet-lite0", ["blocks.1", "blocks.2"])(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 64, 8, 8])
     """
 
-    def __init__(self, backbone: str | nn.Module | Backbone, layer: str, input_px: int | None = None) -> None:
+    def __init__(
+        self, backbone: str | nn.Module | Backbone, layer: str | Sequence[str], input_px: int | None = None
+    ) -> None:
         super().__init__()
         self.backbone = load_backbone(backbone)
         self.network = self.backbone.network
-        self.layer = layer
+        self.layer: str | tuple[str, ...] = layer if isinstance(layer, str) else tuple(layer)
+        self.layers_read: tuple[str, ...] = (layer,) if isinstance(layer, str) else tuple(layer)
         self.input_px = input_px if input_px is not None or not self.backbone.fixed_size else self.backbone.input_px
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.backbone.std).view(1, 3, 1, 1), persistent=False)
-        known = self.layers()
-        if layer not in known:
-            raise ValueError(
-                f"backbone {self.backbone.name!r} has no layer {layer!r}; {did_you_mean(layer, known)}"
-                f"its outermost layers are: {', '.join(name for name in known if name.count('.') == 0)}"
-            )
-        module = self.network.get_submodule(layer)
+        _check_layers(self.layers_read, self.backbone)
         with _REGISTERING:
-            if _end_pass not in module._forward_hooks.values():
-                module.register_forward_hook(_end_pass)
+            for name in self.layers_read:
+                module = self.network.get_submodule(name)
+                if _read_layer not in module._forward_hooks.values():
+                    module.register_forward_hook(_read_layer)
 
     def layers(self) -> list[str]:
         """Return the names of all layers of the network.
@@ -115,7 +134,7 @@ class FeatureExtractor(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the layer's activations.
+        """Return the activations of the layer, or of all layers joined along the channels.
 
         Parameters
         ----------
@@ -136,24 +155,37 @@ class FeatureExtractor(nn.Module):
             size = (self.input_px, self.input_px)
             images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         normalized = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        return _as_map(self._run(normalized), self.layer, square=images.shape[-1] == images.shape[-2])
+        square = images.shape[-1] == images.shape[-2]
+        maps = [_as_map(self._tensor(name, output), name, square) for name, output in self._run(normalized).items()]
+        if len(maps) == 1:
+            return maps[0]
+        size = min(each.shape[-2] for each in maps), min(each.shape[-1] for each in maps)
+        return torch.cat(
+            [each if each.shape[-2:] == size else functional.adaptive_avg_pool2d(each, size) for each in maps], 1
+        )
 
-    def _run(self, inputs: Tensor) -> Tensor:
-        _PASS.layer = self.network.get_submodule(self.layer)
+    def _run(self, inputs: Tensor) -> dict[str, object]:
+        """Return the outputs of the layers in the order asked, whatever the order in which they fire."""
+        modules = {name: self.network.get_submodule(name) for name in self.layers_read}
+        _PASS.reading = reading = _Pass(list(modules.values()))
         try:
             self.network(inputs)
-        except _LayerReached as reached:
-            output = reached.output
-        else:
-            raise ValueError(f"layer {self.layer!r} of {self.backbone.name!r} is never run on an image; choose another")
+        except _AllRead:
+            return {name: reading.outputs[module] for name, module in modules.items()}
         finally:
-            _PASS.layer = None
+            _PASS.reading = None
+        missed = next(name for name, module in modules.items() if module not in reading.outputs)
+        raise ValueError(f"layer {missed!r} of {self.backbone.name!r} is never run on an image; choose another")
+
+    def _tensor(self, name: str, output: object) -> Tensor:
         if not isinstance(output, Tensor):
-            raise ValueError(f"layer {self.layer!r} yields {type(output).__name__}, not one tensor; choose another")
+            raise ValueError(f"layer {name!r} yields {type(output).__name__}, not one tensor; choose another")
         return output
 
     @torch.no_grad()
-    def extract(self, stimuli: StimulusSet, batch_size: int = 32) -> Tensor:
+    def extract(
+        self, stimuli: StimulusSet, batch_size: int = 32, cache: str | os.PathLike[str] | None = None
+    ) -> Tensor:
         """Return the features of a whole stimulus set, computed in batches.
 
         Parameters
@@ -162,6 +194,8 @@ class FeatureExtractor(nn.Module):
             The images.
         batch_size : int
             Images a pass.
+        cache : path, optional
+            Folder in which features are kept between calls; see `cache_features`.
 
         Returns
         -------
@@ -170,6 +204,10 @@ class FeatureExtractor(nn.Module):
         """
         if not len(stimuli):
             raise ValueError("the stimulus set is empty; give at least one image")
+        if cache is not None:
+            from neural_fits.feature_cache import cached_features
+
+            return cached_features(self, stimuli, cache, batch_size)
         device = self.mean.device
         one = self(torch.from_numpy(stimuli.images([0])).to(device))
         features = torch.empty((len(stimuli), *one.shape[1:]), device=device)  # the features are never held twice
@@ -209,6 +247,59 @@ def for_image_batches(
         return function(start, torch.from_numpy(np.ascontiguousarray(stimuli.images(index))).to(device))
 
     return side_by_side(call, range(0, len(stimuli), batch_size), device)
+
+
+def feature_positions(extractor: FeatureExtractor, size_px: tuple[int, int], size_deg: float) -> NDArray[np.float64]:
+    """Return where each position of the feature map is centered, in degrees of visual angle.
+
+    Positions are taken to tile the image evenly, ``x_j = ((j + 1/2) / columns - 1/2) size_deg``, which holds for
+    networks that pad every layer to keep its size ("same") and for patches of a transformer. A network that does not
+    pad sees less of the border than this says. Resizing to ``input_px`` changes the number of positions, not the
+    degrees that the image covers.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        The features.
+    size_px : tuple of int
+        Height and width of the images that enter the extractor.
+    size_deg : float
+        Width of the images on the screen in degrees of visual angle, as in `StimulusSet`; pixels are square.
+
+    Returns
+    -------
+    ndarray, (height, width, 2)
+        x (to the right) and y (upward) of every position, from the center of the image.
+
+    Examples
+    --------
+    >>> extractor = FeatureExtractor("efficientnet-lite0", "blocks.2")
+    >>> feature_positions(extractor, (64, 64), size_deg=8.0)[0, 0].tolist()
+    [-3.5, 3.5]
+    """
+    height_px, width_px = size_px
+    with torch.no_grad():
+        rows, columns = extractor(extractor.mean.new_zeros(1, 3, height_px, width_px)).shape[-2:]
+    x = ((np.arange(columns) + 0.5) / columns - 0.5) * size_deg
+    y = (0.5 - (np.arange(rows) + 0.5) / rows) * (size_deg * height_px / width_px)
+    return np.stack(np.meshgrid(x, y), axis=-1)
+
+
+def _check_layers(names: Sequence[str], backbone: Backbone) -> None:
+    if not names:
+        raise ValueError("no layer was given; name at least one, for example 'blocks.4'")
+    known = backbone.layers()
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"a layer is {name!r}; give the dotted name of a layer, or a sequence of names")
+        if name not in known:
+            raise ValueError(
+                f"backbone {backbone.name!r} has no layer {name!r}; {did_you_mean(name, known)}"
+                f"its outermost layers are: {', '.join(each for each in known if each.count('.') == 0)}"
+            )
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise ValueError(f"layer {twice!r} is asked twice; name each layer once")
 
 
 def _as_map(output: Tensor, layer: str, square: bool) -> Tensor:

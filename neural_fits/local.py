@@ -1,7 +1,8 @@
 """Local readout: a site sees the image through a receptive-field window and weighs channels, not places.
 
-In: features and responses. Out: a `LinearReadout`. Features are pooled by Gaussian windows; channels are fitted by
-ridge in each window; a site averages its best windows. Used by `fit_sites(readout="local")`, the default.
+In: features and responses. Out: a `LinearReadout`. Features are pooled by Gaussian windows; channels, each on its own
+scale, are fitted by ridge in each window; a site averages its best windows. Used by `fit_sites(readout="local")`, the
+default, and as the start of `alternating`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neural_fits.readout import LinearReadout
+from neural_fits.loo import PenaltyRule, ridge_weights
+from neural_fits.readout import Compressed, LinearReadout
 
-#: sigma of the Gaussian windows, as a fraction of the image's side
-WINDOW_SIGMAS = (0.08, 0.14, 0.22)
-#: window centers on each axis, from the first to the last fraction of the side
-WINDOW_GRID, WINDOW_SPAN = 7, (0.1, 0.9)
+#: sigma of the Gaussian windows as a fraction of the image's side, and centers on each axis, 1.4 sigma apart
+WINDOWS = ((0.1, 6), (0.16, 4), (0.24, 3))
+#: first and last center, as fractions of the side
+WINDOW_SPAN = (0.15, 0.85)
 #: windows averaged for each site
 BEST_WINDOWS = 8
-#: penalties tried, relative to the mean eigenvalue of the covariance of the pooled channels
-RELATIVE_ALPHAS = tuple(10.0 ** (k / 2) for k in range(-6, 7))
+#: penalties tried, relative to the mean squared norm of a stimulus's pooled channels
+RELATIVE_ALPHAS = tuple(10.0 ** (0.75 * k - 2.5) for k in range(6))
+#: windows solved at once: more need memory, fewer are slower
+_WINDOWS_AT_ONCE = 16
 
 
 def gaussian_windows(height: int, width: int) -> Tensor:
@@ -34,11 +38,11 @@ def gaussian_windows(height: int, width: int) -> Tensor:
     Tensor, (window, height, width)
         Gaussian windows at all centers and sizes.
     """
-    centers = torch.linspace(*WINDOW_SPAN, WINDOW_GRID)
     rows = ((torch.arange(height) + 0.5) / height)[:, None, None]
     columns = ((torch.arange(width) + 0.5) / width)[:, None, None]
     windows = []
-    for sigma in WINDOW_SIGMAS:
+    for sigma, grid in WINDOWS:
+        centers = torch.linspace(*WINDOW_SPAN, grid)
         down = torch.exp(-((rows - centers) ** 2) / (2 * sigma**2))
         across = torch.exp(-((columns - centers) ** 2) / (2 * sigma**2))
         windows.append(torch.einsum("hay,wbx->yxhw", down, across).flatten(0, 1))
@@ -46,11 +50,72 @@ def gaussian_windows(height: int, width: int) -> Tensor:
     return family / family.sum((1, 2), keepdim=True)
 
 
-def fit_local(features: Tensor, responses: Tensor) -> LinearReadout:
-    """Fit a local readout on complete responses.
+def pool_windows(features: Tensor) -> Compressed:
+    """Pool features by all windows.
 
-    In window m, with pooled channels ``P_m = sum_xy window_m(x, y) F(x, y)``, ridge by closed-form leave-one-out gives
-    channel weights ``d_m`` and an error per site; the readout is ``mean over the best windows of window_m * d_m``.
+    ``P_m = sum_xy window_m(x, y) F(x, y)`` for every window m, each channel divided by its standard deviation.
+
+    Parameters
+    ----------
+    features : Tensor, (stimulus, channel, height, width)
+        Features.
+
+    Returns
+    -------
+    Compressed
+        Pooled features (stimulus, channel, window, 1) and the way back to positions.
+    """
+    windows = gaussian_windows(*features.shape[2:]).to(features)
+    scale = features.std((0, 2, 3))
+    scale = torch.where(scale > 1e-6 * scale.max(), scale, torch.inf)[:, None]  # a channel that never varied: weight 0
+
+    def expand(readout: LinearReadout) -> LinearReadout:
+        weight = torch.einsum("scm,mhw->schw", readout.weight[..., 0] / scale, windows)
+        return LinearReadout(weight, readout.bias)
+
+    return Compressed((features.flatten(2) @ windows.flatten(1).T / scale)[..., None], expand)
+
+
+def fit_pooled(
+    pooled: Tensor, responses: Tensor, rule: PenaltyRule = "best", windows: int = BEST_WINDOWS
+) -> LinearReadout:
+    """Fit channel weights by ridge in every window and average the best windows of every site.
+
+    In window m, ridge with a penalty per site by closed-form leave-one-out gives channel weights ``d_m`` and an error;
+    the readout is the mean of ``d_m`` over the windows of the smallest errors.
+
+    Parameters
+    ----------
+    pooled : Tensor, (stimulus, channel, window, 1)
+        Features as `pool_windows` gives them.
+    responses : Tensor, (stimulus, site)
+        Complete responses.
+    rule : {"best", "one_se"}
+        How the penalty is chosen, see `leave_one_out`.
+    windows : int
+        How many windows a site averages.
+
+    Returns
+    -------
+    LinearReadout
+        Weights (site, channel, window, 1), zero but in a site's best windows.
+    """
+    by_window = pooled[..., 0].permute(2, 0, 1).contiguous()
+    by_window -= (center := by_window.mean(1, keepdim=True))
+    mean = responses.mean(0)
+    errors, weights = [], []
+    for part in by_window.split(_WINDOWS_AT_ONCE):
+        weight, loo = ridge_weights(part, responses - mean, RELATIVE_ALPHAS, rule)
+        errors.append(loo.error)
+        weights.append(weight.permute(2, 1, 0))  # (site, channel, window)
+    best = torch.cat(errors).argsort(0)[:windows].T  # (site, rank)
+    chosen = torch.zeros(len(best), 1, len(by_window)).to(pooled).scatter_(2, best[:, None], 1 / best.shape[1])
+    weight = torch.cat(weights, 2) * chosen
+    return LinearReadout(weight[..., None], mean - (weight * center[:, 0].T).sum((1, 2)))
+
+
+def fit_local(features: Tensor, responses: Tensor, rule: PenaltyRule = "best") -> LinearReadout:
+    """Fit a local readout on complete responses.
 
     Parameters
     ----------
@@ -58,11 +123,13 @@ def fit_local(features: Tensor, responses: Tensor) -> LinearReadout:
         Features.
     responses : Tensor, (stimulus, site)
         Complete responses.
+    rule : {"best", "one_se"}
+        How the penalty is chosen, see `leave_one_out`.
 
     Returns
     -------
     LinearReadout
-        The fitted readout.
+        The fitted readout, ``mean over the best windows of window_m * d_m``.
 
     References
     ----------
@@ -76,35 +143,5 @@ def fit_local(features: Tensor, responses: Tensor) -> LinearReadout:
     >>> bool(torch.corrcoef(torch.cat([readout(x), y], 1).T)[0, 1] > 0.7)
     True
     """
-    count, channels, height, width = features.shape
-    windows = gaussian_windows(height, width).to(features)
-    # (window, stimulus, channel): every window is one row of a small matrix product over positions
-    pooled = torch.einsum("ncp,mp->mnc", features.flatten(2), windows.flatten(1))
-    center = pooled.mean(1, keepdim=True)
-    pooled = pooled - center
-    mean = responses.mean(0)
-    centered = responses - mean
-    values, axes = torch.linalg.eigh(pooled.transpose(1, 2) @ pooled)
-    values = values.clamp(min=1e-6 * values.amax(1, keepdim=True).clamp(min=1e-12))
-    scores = pooled @ axes / values.sqrt()[:, None]  # orthonormal columns, (window, stimulus, channel)
-    rotated = scores.transpose(1, 2) @ centered  # (window, channel, site)
-    squared = scores**2
-    alphas = torch.tensor(RELATIVE_ALPHAS).to(values) * values.mean(1, keepdim=True)  # (window, alpha)
-    errors = []
-    for alpha in alphas.T:
-        shrink = values / (values + alpha[:, None])
-        leverage = 1 / count + (squared @ shrink[..., None])[..., 0]
-        residual = centered - scores @ (shrink[..., None] * rotated)
-        errors.append(((residual / (1 - leverage)[..., None].clamp(min=1e-6)) ** 2).mean(1))
-    error, chosen = torch.stack(errors).min(0)  # (window, site)
-    best = error.argsort(0)[:BEST_WINDOWS]  # (rank, site)
-    weight = torch.zeros(responses.shape[1], channels, height, width, device=features.device)
-    bias = mean.clone()
-    sites = torch.arange(responses.shape[1], device=features.device)
-    for window in best:  # one window per site
-        alpha = alphas[window, chosen[window, sites]]
-        spectrum = values[window].sqrt() / (values[window] + alpha[:, None]) * rotated[window, :, sites]
-        channel = torch.einsum("sck,sk->sc", axes[window], spectrum) / len(best)
-        weight += channel[:, :, None, None] * windows[window][:, None]
-        bias -= (channel * center[window, 0]).sum(1)
-    return LinearReadout(weight, bias)
+    compressed = pool_windows(features)
+    return compressed.expand(fit_pooled(compressed.features, responses, rule))

@@ -7,11 +7,15 @@ In: features (image, channel, height, width). Out: responses (image, site) in th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from neural_fits.loo import PenaltyRule, check_rule
 
 
 class LinearReadout(nn.Module):
@@ -64,8 +68,86 @@ class LinearReadout(nn.Module):
         return torch.addmm(self.bias, features.flatten(1), self.weight.flatten(1).T)
 
 
-#: fits complete responses: (features (n, c, h, w), responses (n, site)) -> readout
-Solver = Callable[[Tensor, Tensor], LinearReadout]
+#: fits complete responses: (features (n, c, h, w), responses (n, site)[, rule]) -> readout
+Solver = Callable[..., LinearReadout]
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Features in fewer coordinates, in which a fit is the same as on the features themselves.
+
+    Parameters
+    ----------
+    features : Tensor, (stimulus, channel, height, width)
+        The smaller features.
+    expand : callable
+        Turns a readout of the smaller features into the readout of the original ones.
+    """
+
+    features: Tensor
+    expand: Callable[[LinearReadout], LinearReadout]
+
+
+def uncompressed(features: Tensor) -> Compressed:
+    """Return features as they are, for solvers that need every position.
+
+    Parameters
+    ----------
+    features : Tensor, (stimulus, channel, height, width)
+        Features.
+
+    Returns
+    -------
+    Compressed
+        The same features.
+    """
+    return Compressed(features, lambda readout: readout)
+
+
+@dataclass(frozen=True)
+class ReadoutFamily:
+    """A way to fit readouts: what is done once for all folds, and what in every fold.
+
+    Parameters
+    ----------
+    solve : Solver
+        Fits complete responses on compressed features.
+    compress : callable
+        Makes features smaller without any response, so that it may see all stimuli.
+    penalized : bool
+        Whether `solve` takes ``rule``, how its ridge penalty is chosen.
+    """
+
+    solve: Solver
+    compress: Callable[[Tensor], Compressed] = uncompressed
+    penalized: bool = False
+
+    def with_penalty(self, name: str, rule: PenaltyRule) -> ReadoutFamily:
+        """Return the family with another penalty rule.
+
+        Parameters
+        ----------
+        name : str
+            What the family is called, for the error.
+        rule : {"best", "one_se"}
+            How the penalty is chosen.
+
+        Returns
+        -------
+        ReadoutFamily
+            The family.
+
+        Raises
+        ------
+        ValueError
+            For an unknown rule, or another than ``"best"`` where there is no ridge penalty.
+        """
+        check_rule(rule)
+        if rule == "best":
+            return self
+        if not self.penalized:
+            raise ValueError(f"readout {name!r} has no ridge penalty to choose by {rule!r}; leave the rule out")
+        return replace(self, solve=partial(self.solve, rule=rule))
 
 
 def fit_complete(solver: Solver, features: Tensor, responses: NDArray[np.floating]) -> LinearReadout:

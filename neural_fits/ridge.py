@@ -1,7 +1,9 @@
-"""Ridge regression of many sites on many features, solved on the stimulus-by-stimulus Gram matrix.
+"""Ridge regression of many sites on many features.
 
 In: features and responses. Out: a `LinearReadout`, each site with the penalty of its smallest leave-one-out error. The
-Gram matrix is computed once; folds are exact index operations on it. Used by `fit_sites(readout="ridge")`.
+Gram matrix is computed once for all folds: `principal_scores` turns features into at most as many coordinates as there
+are stimuli, in which every rotation-invariant fit is the same. Used by `fit_sites` and `pls`; `streaming` for more
+stimuli than memory holds.
 """
 
 from __future__ import annotations
@@ -9,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from neural_fits.parallel import side_by_side
-from neural_fits.readout import LinearReadout
+from neural_fits.loo import RELATIVE_ALPHAS, PenaltyRule, leave_one_out, ridge_weights
+from neural_fits.readout import Compressed, LinearReadout
 
-#: penalties tried, relative to the mean eigenvalue of the Gram matrix
-RELATIVE_ALPHAS = tuple(10.0 ** (k / 2) for k in range(-8, 7))
+#: features read at once while the Gram matrix grows: no centered copy of all of them, and sums in double precision
+_COLUMNS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,10 @@ class DualRidge:
         Coefficients: predictions are ``centered Gram row @ dual + mean response``.
     alpha : Tensor, (site,)
         Chosen penalties.
-    loo_error : Tensor, (alpha, site)
-        Mean squared leave-one-out error of every penalty.
     """
 
     dual: Tensor
     alpha: Tensor
-    loo_error: Tensor
 
 
 def gram(features: Tensor) -> Tensor:
@@ -53,8 +51,11 @@ def gram(features: Tensor) -> Tensor:
         ``(X - mean) (X - mean)^T``, float64.
     """
     flat = features.flatten(1)
-    flat = flat - flat.mean(0)
-    return (flat @ flat.T).double()
+    kernel = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat.device)
+    for columns in flat.split(_COLUMNS_AT_ONCE, dim=1):
+        part = columns - columns.mean(0)
+        kernel += part @ part.T
+    return kernel
 
 
 def center(kernel: Tensor, train: Tensor, test: Tensor | None = None) -> Tensor:
@@ -78,11 +79,9 @@ def center(kernel: Tensor, train: Tensor, test: Tensor | None = None) -> Tensor:
 
 
 def solve_dual(kernel: Tensor, responses: Tensor, alphas: Sequence[float] | None = None) -> DualRidge:
-    """Solve ridge regression for every site, the penalty chosen per site by closed-form leave-one-out.
+    """Solve ridge regression for every site from a Gram matrix alone.
 
-    With the centered Gram matrix ``K = U diag(l) U^T`` and centered responses y, for each penalty a:
-    ``yhat = U diag(l / (l + a)) U^T y``, leverage ``h_i = 1/n + sum_j U_ij^2 l_j / (l_j + a)``, leave-one-out residual
-    ``(y_i - yhat_i) / (1 - h_i)``, dual coefficients ``U diag(1 / (l + a)) U^T y``.
+    With ``K = U diag(l) U^T``, the dual coefficients are ``U diag(1 / (l + a)) U^T y``; penalties by `leave_one_out`.
 
     Parameters
     ----------
@@ -91,12 +90,12 @@ def solve_dual(kernel: Tensor, responses: Tensor, alphas: Sequence[float] | None
     responses : Tensor, (stimulus, site)
         Complete responses.
     alphas : sequence of float, optional
-        Penalties tried; by default `RELATIVE_ALPHAS` times the mean eigenvalue.
+        Penalties tried; by default `RELATIVE_ALPHAS` times the mean of the diagonal.
 
     Returns
     -------
     DualRidge
-        Coefficients, penalties and errors, float64.
+        Coefficients and penalties, float64.
 
     Examples
     --------
@@ -106,28 +105,16 @@ def solve_dual(kernel: Tensor, responses: Tensor, alphas: Sequence[float] | None
     >>> bool((x.T @ solution.dual)[0, 0] > 0.99)
     True
     """
-    count = len(responses)
     responses = responses.double()  # a mean rounded to float32 would decide between small penalties
-    centered = responses - responses.mean(0)
     values, vectors = torch.linalg.eigh(kernel.double())
     values = values.clamp(min=0)
     if alphas is None:
         alphas = [relative * max(values.mean().item(), 1e-12) for relative in RELATIVE_ALPHAS]
-    rotated = vectors.T @ centered
-    squared = vectors**2
-    errors = []
-    for alpha in alphas:
-        shrink = values / (values + alpha)
-        leverage = 1 / count + squared @ shrink
-        residual = centered - vectors @ (shrink[:, None] * rotated)
-        errors.append(((residual / (1 - leverage)[:, None].clamp(min=1e-9)) ** 2).mean(0))
-    loo_error = torch.stack(errors)
-    chosen = torch.tensor(list(alphas), dtype=torch.float64, device=kernel.device)[loo_error.argmin(0)]
-    dual = vectors @ (rotated / (values[:, None] + chosen))
-    return DualRidge(dual, chosen, loo_error)
+    loo = leave_one_out(vectors, values, responses - responses.mean(0), alphas)
+    return DualRidge(vectors @ (loo.rotated / (values[:, None] + loo.alpha)), loo.alpha)
 
 
-def fit_ridge(features: Tensor, responses: Tensor, kernel: Tensor | None = None) -> LinearReadout:
+def fit_ridge(features: Tensor, responses: Tensor, rule: PenaltyRule = "best") -> LinearReadout:
     """Fit a ridge readout on complete responses.
 
     Parameters
@@ -136,8 +123,8 @@ def fit_ridge(features: Tensor, responses: Tensor, kernel: Tensor | None = None)
         Features.
     responses : Tensor, (stimulus, site)
         Complete responses.
-    kernel : Tensor, optional
-        Gram matrix of these features, when it is at hand.
+    rule : {"best", "one_se"}
+        How the penalty is chosen, see `leave_one_out`.
 
     Returns
     -------
@@ -155,47 +142,56 @@ def fit_ridge(features: Tensor, responses: Tensor, kernel: Tensor | None = None)
     >>> bool((fit_ridge(x, y)(x) - y).abs().max() < 0.1)
     True
     """
-    kernel = gram(features) if kernel is None else kernel
-    everything = torch.arange(len(features), device=features.device)
-    dual = solve_dual(center(kernel, everything), responses).dual
-    # Coefficients on centered features; the mean feature goes into the offset.
-    dual = dual - dual.mean(0)
-    weight = (dual.T.to(features.dtype) @ features.flatten(1)).view(-1, *features.shape[1:])
-    bias = responses.mean(0) - weight.flatten(1) @ features.mean(0).flatten()
-    return LinearReadout(weight, bias)
+    count, *shape = features.shape
+    if features[0].numel() > count:
+        compressed = principal_scores(features)
+        return compressed.expand(fit_ridge(compressed.features, responses, rule))
+    inputs = features.flatten(1).double()
+    center, mean = inputs.mean(0), responses.double().mean(0)
+    weight = ridge_weights(inputs - center, responses.double() - mean, RELATIVE_ALPHAS, rule)[0]
+    return LinearReadout(weight.T.reshape(-1, *shape).to(features), (mean - center @ weight).to(features))
 
 
-def cross_validate_ridge(
-    kernel: Tensor, responses: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> np.ndarray:
-    """Return held-out predictions of every fold from one Gram matrix.
+def principal_scores(features: Tensor) -> Compressed:
+    """Rotate features to at most as many coordinates as there are stimuli, keeping all products between stimuli.
+
+    With centered features ``X = U diag(s) V^T`` the scores are ``U diag(s)``: ridge and partial least squares fitted on
+    them, on all stimuli or on any fold, predict the same as on X. A readout w of the scores is the readout ``V w`` of
+    the features.
 
     Parameters
     ----------
-    kernel : Tensor, (stimulus, stimulus)
-        Gram matrix of all stimuli.
-    responses : ndarray, (stimulus, site)
-        Responses; NaN where a site was not recorded.
-    folds : sequence of (train, test)
-        Indices of the stimuli.
+    features : Tensor, (stimulus, channel, height, width)
+        Features.
 
     Returns
     -------
-    ndarray, (stimulus, site)
-        Predictions for stimuli of the test folds, NaN elsewhere.
+    Compressed
+        Scores (stimulus, k, 1, 1) and the way back.
+
+    Examples
+    --------
+    >>> x = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    >>> scores = principal_scores(x).features.flatten(1)
+    >>> flat = (x - x.mean(0)).flatten(1)
+    >>> bool(((scores @ scores.T) - flat @ flat.T).abs().max() < 1e-4)
+    True
     """
-    predicted = np.full(responses.shape, np.nan, dtype=np.float32)
+    values, vectors = torch.linalg.eigh(gram(features))
+    kept = values > torch.finfo(features.dtype).eps * values.max()
+    if not kept.any():  # features that never vary keep one coordinate, which is zero
+        return Compressed(features.new_zeros(len(features), 1, 1, 1), lambda readout: _constant(readout, features))
+    root, basis = values[kept].sqrt(), vectors[:, kept]
 
-    def solve(fold: tuple[np.ndarray, np.ndarray]) -> None:
-        train, test = fold
-        patterns, member = np.unique(np.isfinite(responses[train]), axis=1, return_inverse=True)
-        for pattern in range(patterns.shape[1]):
-            rows, sites = train[patterns[:, pattern]], np.flatnonzero(member.ravel() == pattern)
-            known = torch.from_numpy(responses[np.ix_(rows, sites)]).double().to(kernel.device)
-            at, held = torch.from_numpy(rows).to(kernel.device), torch.from_numpy(test).to(kernel.device)
-            solution = solve_dual(center(kernel, at), known)
-            values = center(kernel, at, held) @ solution.dual + known.mean(0)
-            predicted[np.ix_(test, sites)] = values.float().cpu().numpy()
+    def expand(readout: LinearReadout) -> LinearReadout:
+        # X^T U / s = V; U is orthogonal to the constant, so X need not be centered
+        dual = ((basis / root) @ readout.weight.flatten(1).T.double()).to(features.dtype)
+        dual = dual - dual.mean(0)
+        weight = (dual.T @ features.flatten(1)).view(-1, *features.shape[1:])
+        return LinearReadout(weight, readout.bias - weight.flatten(1) @ features.mean(0).flatten())
 
-    side_by_side(solve, folds, kernel.device)
-    return predicted
+    return Compressed((basis * root).to(features.dtype)[:, :, None, None], expand)
+
+
+def _constant(readout: LinearReadout, features: Tensor) -> LinearReadout:
+    return LinearReadout(features.new_zeros(len(readout.bias), *features.shape[1:]), readout.bias)

@@ -27,7 +27,7 @@ from stimuli.provenance import sha256_bytes, to_jsonable
 
 FORMAT_VERSION = 1
 #: whether a folder holds a model and nothing else, so that it may be replaced
-MODEL_FILES = made_of("model.json", "weights.safetensors")
+MODEL_FILES = made_of("model.json", "weights.safetensors", "scores.csv", "sites.png")
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,8 @@ class SiteModel(_Predictor):
 
     def __repr__(self) -> str:
         return (
-            f"SiteModel({len(self.site_ids)} sites, {self.extractor.backbone.name} {self.extractor.layer}, "
+            f"SiteModel({len(self.site_ids)} sites, {self.extractor.backbone.name} "
+            f"{'+'.join(self.extractor.layers_read)}, "
             f"{self.info.size_px[0]} x {self.info.size_px[1]} px, unit {self.info.unit!r})"
         )
 
@@ -263,8 +264,13 @@ class Ensemble(_Predictor):
 
     Parameters
     ----------
-    members : sequence of SiteModel
-        Models of the same sites and image size, fitted on different networks, layers, mappings or images.
+    members : sequence of SiteModel or Ensemble
+        Models of the same sites and image size, fitted on different networks, layers, mappings or images; the members
+        of an ensemble count one by one.
+    scores : DataFrame, optional
+        Cross-validated scores of the mean, one row a site.
+    provenance : dict, optional
+        How it was fitted.
 
     Raises
     ------
@@ -272,8 +278,14 @@ class Ensemble(_Predictor):
         When the members do not describe the same sites and images.
     """
 
-    def __init__(self, members: Sequence[SiteModel]) -> None:
+    def __init__(
+        self,
+        members: Sequence[SiteModel | Ensemble],
+        scores: pd.DataFrame | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        members = [single for member in members for single in member._members()]
         if not members:
             raise ValueError("an ensemble needs at least one member; none was given")
         first = members[0].info
@@ -283,8 +295,7 @@ class Ensemble(_Predictor):
                 raise ValueError(f"members describe different sites, sizes or units: {members[0]!r} and {member!r}")
         self.members = nn.ModuleList(members)
         self.info = first
-        self.scores: pd.DataFrame | None = None
-        self.provenance: dict[str, Any] = {}
+        self.scores, self.provenance = scores, provenance or {}
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -354,9 +365,7 @@ def load_model(folder: str | Path, backbones: dict[str, nn.Module | Backbone] | 
         models = [_restore(entry, tensors, k, backbones or {}) for k, entry in enumerate(manifest["members"])]
         if not manifest["ensemble"]:
             return models[0]
-        ensemble = Ensemble(models)
-        ensemble.scores, ensemble.provenance = _scores_from_json(manifest["scores"]), manifest["provenance"]
-        return ensemble
+        return Ensemble(models, _scores_from_json(manifest["scores"]), manifest["provenance"])
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(damaged) from error
 

@@ -98,7 +98,9 @@ def demo(
 @app.command()
 def fit(
     stimuli: Annotated[Path, typer.Argument(help="Folder of the stimulus set that was shown.")],
-    recordings: Annotated[Path, typer.Argument(help="Responses to it: .nc (netCDF) or .csv (tidy).")],
+    recordings: Annotated[
+        Path, typer.Argument(help="Responses to it: .nwb .nc .h5 .mat .npz .npy .csv .parquet (see README).")
+    ],
     out: Out = Path("npc_model"),
     backbone: Annotated[
         list[str] | None,
@@ -108,10 +110,29 @@ def fit(
         ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Layer read, of every --backbone; embedded networks have a default.")
+        list[str] | None,
+        typer.Option(
+            help="Layer of every --backbone; A+B reads two jointly. Repeat to let the training images choose. "
+            "Embedded networks have a default."
+        ),
     ] = None,
-    readout: Annotated[str, typer.Option(help="local, ridge or factorized (2019).")] = "local",
-    split: Annotated[str | None, typer.Option(help="A or B: fit on one half of the photographs only.")] = None,
+    readout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="local (default), alternating, ridge, pls, gaussian or factorized (2019); repeat to let the training "
+            "images choose."
+        ),
+    ] = None,
+    penalty: Annotated[
+        str, typer.Option(help="best, or one_se: the strongest ridge penalty within one standard error of the best.")
+    ] = "best",
+    site: Annotated[list[str] | None, typer.Option(help="Site to fit; repeat. By default all.")] = None,
+    min_reliability: Annotated[
+        float | None, typer.Option(help="Leave out less reliable sites (judged on half of the trials), such as 0.3.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="A or B fits on one half of the photographs only, 2/3 on the second third.")
+    ] = None,
     group: Annotated[
         str,
         typer.Option(
@@ -119,6 +140,17 @@ def fit(
         ),
     ] = "photograph",
     folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
+    input_px: Annotated[int | None, typer.Option(min=16, help="Resize images to this side for the network.")] = None,
+    window_ms: Annotated[
+        tuple[float, float] | None, typer.Option(help="Start and end of the counting window after onset, in ms.")
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Order of the axes of a plain array, such as 'repeat stimulus site'.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Which table or array of the file, where there are several.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder in which features are kept for the next fit.")] = None,
     seed: Seed = 0,
     device: Device = None,
     overwrite: Overwrite = False,
@@ -127,41 +159,55 @@ def fit(
 ) -> None:
     """Fit readouts from network features to recorded sites, and score them on held-out images.
 
-    Fit a driver on split A and a validator on split B, with another readout, to get forecasts worth believing.
+    Writes the model, scores.csv (one row a site: r, reliability, explained variance with a 95 % interval, receptive
+    field) and sites.png. Fit a driver on split A and a validator on split B, with another readout, to get forecasts
+    worth believing.
 
     Example: npc fit natural/ recordings.nc --split A --out driver
     """
     from neural_fits import SiteRecordings, fit_sites
     from neural_fits.fit import DEFAULT_BACKBONES
+    from neural_fits.site_maps import site_table, sites_png
     from neural_fits.site_model import MODEL_FILES
     from stimuli import StimulusSet
-    from stimuli.files import require_free
+    from stimuli.files import atomic_write, require_free
     from synth.control import rounded
     from synth.progress import Progress
 
     require_free(out, overwrite, MODEL_FILES)
-    shown, recorded = StimulusSet.load(stimuli), SiteRecordings.load(recordings)
+    shown = StimulusSet.load(stimuli)
+    recorded = SiteRecordings.load(recordings, axes=axes, window_ms=window_ms, dataset=dataset)
     with Progress(quiet) as progress:
         model = fit_sites(
             shown,
-            recorded,
+            recorded.select_sites(site) if site else recorded,
             backbone=tuple(backbone) if backbone else DEFAULT_BACKBONES,
-            layer=layer,
-            readout=readout,
+            layer=layer or None,
+            readout=readout or "local",
+            penalty=penalty,  # type: ignore[arg-type]
+            min_reliability=min_reliability,
             split=split,
             group=group,
             folds=folds,
             seed=seed,
+            input_px=input_px,
             device=device,
+            cache=cache,
             progress=progress.stage,
         )
     path = model.save(out, overwrite)
-    scores = model.held_out_scores()
+    scores = site_table(model)
+    atomic_write(path / "scores.csv", scores.to_csv(float_format="%.6g"))
+    atomic_write(path / "sites.png", sites_png(model))
     medians = {name: rounded(scores[name].median()) for name in ("r", "reliability", "explained_variance")}
     if medians["reliability"] is None and not as_json:
         typer.echo("no image has two repeats: reliability is unknown, and npc evaluate will need repeats")
     if not as_json:
-        typer.echo(scores.round(3).to_string(max_rows=12))
+        typer.echo(
+            scores.round(2).to_string(
+                max_rows=12, header=[str(name).replace("explained_variance", "EV") for name in scores]
+            )
+        )
         typer.echo(
             f"median over {len(scores)} sites: " + ", ".join(f"{name} {value}" for name, value in medians.items())
         )

@@ -11,7 +11,11 @@ import pytest
 import neural_fits
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(neural_fits.__path__, "neural_fits."))
-WITH_EXAMPLES = {"backbones", "features", "fit", "local", "ridge", "factorized", "readout", "simulate", "site_model"}
+WITH_EXAMPLES = {
+    *("alternating", "backbones", "corrections", "ensembles", "factorized", "features", "fit", "folds", "gaussian"),
+    *("intervals", "local", "loo", "pls", "preprocessing", "readout", "reliability", "ridge", "scores", "simulate"),
+    "site_model",
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -90,3 +90,30 @@ def test_a_channel_that_never_varied_gets_no_weight(planted):
     (readout,) = side_by_side(lambda data: fit_factorized(*data), [(silent[:100], noisy[:100])], CPU)
     assert torch.isfinite(readout.bias).all()
     assert (readout.weight[:, 3] == 0).all()
+
+
+def test_units_of_features_and_responses_do_not_matter(planted):
+    features, noisy = planted[0][:80], planted[1][:80]
+    fits = side_by_side(lambda unit: fit_factorized(features * unit, noisy * unit), (1.0, 1e-9), CPU)
+    torch.testing.assert_close(fits[1](features * 1e-9) * 1e9, fits[0](features), atol=0.05, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("shape", "sites"), [((5, 1, 1), 1), ((160, 1, 1), 2), ((160, 3, 4), 1), ((5, 3, 4), 2)])
+def test_features_without_space_more_channels_than_stimuli_and_one_site(shape, sites):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(150, *shape, generator=generator)
+    responses = 3 * features[:, :sites].mean((2, 3)) + 10
+    predicted = fit_factorized(features, responses)(features)
+    assert predicted.shape == responses.shape
+    for site in range(sites):
+        assert torch.corrcoef(torch.stack([predicted[:, site], responses[:, site]]))[0, 1] > 0.5
+
+
+def test_features_or_responses_that_never_varied_give_the_mean():
+    responses = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)) + 10
+    readout = fit_factorized(torch.full((40, 3, 2, 2), 3.3), responses)
+    assert (readout.weight == 0).all()
+    torch.testing.assert_close(readout.bias, responses.mean(0), atol=0.1, rtol=0)
+    features = torch.randn(40, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    flat = fit_factorized(features, torch.full((40, 1), 7.3))
+    torch.testing.assert_close(flat(features), torch.full((40, 1), 7.3), atol=1e-3, rtol=0)

@@ -4,6 +4,7 @@ import copy
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import Permute
 
 from neural_fits.backbones import Backbone, load_backbone
-from neural_fits.features import FeatureExtractor
+from neural_fits.features import FeatureExtractor, feature_positions
 
 PX = 96
 VIT_LAYER = "encoder.layers.encoder_layer_2"
@@ -275,3 +276,26 @@ def test_an_empty_set_is_refused(extractor):
 
     with pytest.raises(ValueError, match="stimulus set is empty"):
         extractor.extract(Empty())
+
+
+def test_positions_are_the_centers_of_patches_in_degrees():
+    """A spot at the position that is told excites that place of the map and no other."""
+    network = TokenNetwork(1)
+    extractor = FeatureExtractor(Backbone("module:t", network, fixed_size=True, input_px=64), "block")
+    for size_px in (64, 128):  # resized to 64 or not: degrees stay
+        positions = feature_positions(extractor, (size_px, size_px), size_deg=16.0)
+        assert positions.shape == (8, 8, 2)
+        x, y = positions[1, 5]
+        assert (x, y) == (3.0, 5.0)
+        column, row = (x / 16 + 0.5) * size_px, (0.5 - y / 16) * size_px
+        image = torch.zeros(1, 3, size_px, size_px)
+        image[..., int(row), int(column)] = 1.0
+        change = (extractor(image) - extractor(torch.zeros_like(image))).abs().sum(1)[0]
+        assert divmod(int(change.argmax()), 8) == (1, 5)
+
+
+def test_positions_of_an_oblong_image(lite0):
+    positions = feature_positions(FeatureExtractor(lite0, ["blocks.1", "blocks.2"]), (64, 128), size_deg=8.0)
+    assert positions.shape == (8, 16, 2)
+    np.testing.assert_allclose(positions[0, :, 0], np.arange(16) * 0.5 - 3.75)
+    np.testing.assert_allclose(positions[:, 3, 1], 1.75 - np.arange(8) * 0.5)

@@ -12,9 +12,10 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold
 from torch import nn
 
-from neural_fits import fit
+from neural_fits.cross_validation import READOUTS
 from neural_fits.features import FeatureExtractor
-from neural_fits.fit import best_device, fit_sites, split_half_groups
+from neural_fits.fit import best_device, fit_sites
+from neural_fits.folds import part_of_groups
 from neural_fits.parallel import side_by_side
 from neural_fits.recordings import SiteRecordings
 from neural_fits.ridge import RELATIVE_ALPHAS
@@ -61,32 +62,50 @@ def test_model_predicts_what_it_never_saw(model, brain, photos, few, recorded):
     assert (model.info.size_px, model.info.size_deg, model.info.unit) == ((64, 64), few.size_deg, "spikes/s")
     np.testing.assert_allclose(model.info.natural_mean, recorded.mean().astype(float).mean(0), rtol=1e-6)
     np.testing.assert_allclose(model.info.natural_std, recorded.mean().astype(float).std(0), rtol=1e-6)
-    assert model.extractor.layer == "blocks.4"
+    assert model.extractor.layers_read == ("blocks.2", "blocks.3", "blocks.4")
+    assert list(model.scores)[4:] == ["explained_variance_low", "explained_variance_high"]
+    known = model.scores.dropna()
+    assert len(known) >= 4
+    assert (known["explained_variance_low"] <= known["explained_variance"]).all()
+    assert (known["explained_variance"] <= known["explained_variance_high"]).all()
 
 
 def test_provenance_says_how_it_was_fitted(model):
     assert model.provenance["seed"] == 0
-    assert model.provenance["config"] == {"readout": "local", "split": None, "group": "photograph", "folds": 5}
+    assert model.provenance["config"] == {
+        "readout": "local",
+        "penalty": "best",
+        "min_reliability": None,
+        "split": None,
+        "group": "photograph",
+        "folds": 5,
+    }
     assert set(model.provenance["inputs"]) == {"stimuli", "responses"}
 
 
-@pytest.mark.parametrize("readout", ["local", "ridge", "factorized"])
+@pytest.mark.parametrize("readout", sorted(READOUTS))
 def test_scores_come_from_photographs_left_out(few, recorded, tiny, readout):
     """An independent cross-validation with the public pieces gives the same r."""
     fitted = fit_sites(few, recorded, backbone=tiny, layer="1", readout=readout, folds=3)
     features, mean = FeatureExtractor(tiny, "1").extract(few), recorded.mean()
-    solve, held_out = fit.READOUTS[readout], np.full(mean.shape, np.nan)
+    family, held_out = READOUTS[readout], np.full(mean.shape, np.nan)
+
+    small = family.compress(features)  # knows no response
+
+    def solve(rows):
+        return small.expand(family.solve(small.features[rows], torch.from_numpy(mean[rows])))
+
     groups = few.table["photograph"].to_numpy()
     for train, test in GroupKFold(3, shuffle=True, random_state=0).split(mean, groups=groups):
         assert not set(groups[train]) & set(groups[test])
-        (part,) = side_by_side(lambda rows: solve(features[rows], torch.from_numpy(mean[rows])), [train], CPU)
+        (part,) = side_by_side(solve, [train], CPU)
         held_out[test] = part(features[test]).numpy()
     wanted = [np.corrcoef(held_out[:, s], mean[:, s])[0, 1] for s in range(6)]
     np.testing.assert_allclose(fitted.scores["r"], wanted, atol=2e-3)
 
 
 def test_ridge_equals_ridge_cv(few, recorded, lite0):
-    fitted = fit_sites(few, recorded, backbone=lite0, readout="ridge")
+    fitted = fit_sites(few, recorded, backbone=lite0, layer="blocks.4", readout="ridge")
     flat = FeatureExtractor(lite0, "blocks.4").extract(few).flatten(1).double().numpy()
     centered = flat - flat.mean(0)
     alphas = np.array(RELATIVE_ALPHAS) * np.linalg.eigvalsh(centered @ centered.T).mean()
@@ -121,22 +140,10 @@ def test_pure_noise_scores_nothing(few, as_recordings, tiny, readout):
     assert -0.3 < r.mean() < 0.05  # a little below zero: the mean of the others runs against what is left out
 
 
-def test_halves_share_no_group_cover_everything_and_are_balanced():
-    rng = np.random.default_rng(0)
-    for seed in range(20):
-        groups = rng.choice(list("abcdefghijk"), size=100, p=np.arange(1, 12) / 66)
-        first, second = (split_half_groups(groups, half, seed) for half in "AB")
-        assert sorted([*first, *second]) == list(range(100))
-        assert not set(groups[first]) & set(groups[second])
-        assert abs(len(first) - len(second)) <= np.unique(groups, return_counts=True)[1].max()
-        assert (np.diff(first) > 0).all()
-    assert not np.array_equal(split_half_groups(groups, "A", 0), split_half_groups(groups, "A", 1))
-
-
 def test_a_half_never_looks_at_the_other(few, recorded, tiny):
     kwargs = {"backbone": tiny, "layer": "1", "folds": 3, "seed": 2}
     groups = few.table["photograph"].to_numpy()
-    other = split_half_groups(groups, "B", 2)
+    other = part_of_groups(groups, "B", 2)
     spoiled = recorded.responses.copy()
     spoiled[other] = 1e6
     changed = SiteRecordings(spoiled, recorded.stimulus_ids, recorded.sites, unit=recorded.unit)
@@ -196,15 +203,20 @@ def test_random_state_of_the_process_is_left_alone(few, recorded, global_rng_unt
 
 WRONG = {
     "readout": ({"readout": "loca"}, "unknown readout 'loca'; did you mean 'local'"),
+    "readout twice": ({"readout": ["ridge", "ridge"]}, "named once each"),
+    "penalty": ({"penalty": "1se"}, "penalty rule '1se' is unknown; give 'best' or 'one_se'"),
+    "no penalty": ({"readout": "pls", "penalty": "one_se"}, "'pls' has no ridge penalty"),
+    "too reliable": ({"min_reliability": 0.99}, "none of the 6 sites reaches a reliability of 0.99"),
+    "joined twice": ({"layer": "1+1"}, "twice|once"),
     "backbone": ({"backbone": "eficientnet-lite0"}, "did you mean 'efficientnet-lite"),
     "layer": ({"layer": "3"}, "no layer '3'"),
     "no layer": ({"layer": None}, "no default layer; name one with layer="),
-    "split": ({"split": "C"}, "split is 'C'; expected 'A' or 'B'"),
+    "split": ({"split": "C"}, "split is 'C'; expected 'A' or 'B', 'k/n'"),
     "group": ({"group": "photogaph"}, "no column 'photogaph' to group by; did you mean 'photograph'"),
     "one fold": ({"folds": 1}, "1 folds asked for"),
     "too many folds": ({"folds": 50}, r"50 folds asked for, \d+ group"),
     "device": ({"device": "abacus"}, "device 'abacus' is not available"),
-    "no network": ({"backbone": []}, "at least one member"),
+    "no network": ({"backbone": []}, "no backbone was named; give at least one"),
 }
 
 
@@ -270,11 +282,6 @@ def test_other_stimuli_than_recorded_are_refused(few, photos, recorded, tiny):
         fit_sites(few.select(range(70)), recorded, backbone=tiny, layer="1")
 
 
-def test_one_group_cannot_be_split():
-    with pytest.raises(ValueError, match="one group; a split needs at least two"):
-        split_half_groups(np.array(["a", "a"]), "A")
-
-
 def test_best_device_is_there():
     device = best_device(None)
     assert torch.zeros(1, device=device).device.type == device.type
@@ -292,3 +299,72 @@ def test_recorded_v4_sites_are_predicted(v4_data, lite0):
     scores = fit_sites(images, SiteRecordings(trials, ids, sites), backbone=lite0).scores
     assert scores["r"].median() > 0.35  # .48 when this was written
     assert scores["reliability"].median() > 0.6
+
+
+def test_layers_and_readouts_are_chosen_by_training_images_only(few, recorded, lite0, tmp_path):
+    """An alternative that cheats on held-out images cannot be seen: spoiling them changes no choice of their fold."""
+    alternatives = {"layer": ["blocks.0", "blocks.4"], "readout": ["ridge", "local"], "folds": 3}
+    fitted = fit_sites(few, recorded, backbone=lite0, **alternatives, cache=tmp_path)
+    tried = fitted.provenance["config"]["inner_r"]
+    assert sorted(tried) == ["blocks.0 local", "blocks.0 ridge", "blocks.4 local", "blocks.4 ridge"]
+    chosen = max(tried, key=tried.get)
+    assert fitted.provenance["config"]["chosen"] == chosen
+    layer, readout = chosen.split()
+    alone = fit_sites(few, recorded, backbone=lite0, layer=layer, readout=readout, folds=3, cache=tmp_path)
+    np.testing.assert_allclose(fitted.predict(few), alone.predict(few), rtol=1e-4, atol=1e-4)
+
+
+def test_unreliable_sites_are_left_out_and_the_others_scored_on_other_trials(few, recorded, tiny):
+    noise = np.random.default_rng(0).normal(20, 3, size=(80, 4, 1)).astype(np.float32)
+    trials = np.concatenate([recorded.responses, noise], 2)
+    sites = pd.DataFrame(index=pd.Index([*recorded.site_ids, "noise"], name="site_id"))
+    more = SiteRecordings(trials, recorded.stimulus_ids, sites)
+    chosen = fit_sites(few, more, backbone=tiny, layer="1", min_reliability=0.4)
+    assert "noise" not in chosen.site_ids
+    everything = fit_sites(few, more, backbone=tiny, layer="1")
+    index = [everything.site_ids.index(site) for site in chosen.site_ids]
+    torch.testing.assert_close(chosen.readout.weight, everything.readout.weight[index], rtol=1e-4, atol=1e-4)
+    assert (chosen.scores["reliability"] < everything.scores["reliability"].iloc[index]).mean() > 0.8  # half the trials
+
+
+def test_repeats_of_one_image_never_fall_on_both_sides(few, recorded, tiny, monkeypatch):
+    """Readouts see means over repeats, one row an image, and no image of a fold's test is in its training."""
+    from neural_fits import cross_validation
+
+    seen = []
+    original = cross_validation.Option.fit
+
+    def spy(self, responses, train):
+        seen.append((len(responses), np.asarray(train)))
+        return original(self, responses, train)
+
+    monkeypatch.setattr(cross_validation.Option, "fit", spy)
+    fit_sites(few, recorded, backbone=tiny, layer="1", folds=4)
+    assert {count for count, _ in seen} == {80}
+    assert sorted(len(np.unique(train)) == len(train) for _, train in seen) == [True] * 5
+    held = [np.setdiff1d(np.arange(80), train) for _, train in seen if len(train) < 80]
+    assert sorted(np.concatenate(held)) == list(range(80))
+
+
+@pytest.mark.parametrize("wide", [True, False], ids=["more features than stimuli", "fewer"])
+def test_many_stimuli_are_streamed_to_the_same_answer(photos, brain, lite0, monkeypatch, tmp_path, wide):
+    from neural_fits import fit
+
+    recorded = brain.record(photos, n_repeats=4, seed=1)
+    how = {"backbone": lite0, "layer": "blocks.4", "readout": "ridge", "folds": 3}
+    if not wide:
+        network = nn.Sequential(nn.Conv2d(3, 8, 16, stride=16), nn.ReLU())
+        generator = torch.Generator().manual_seed(0)
+        for parameter in network.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+        how |= {"backbone": network, "layer": "1"}
+    at_once = fit_sites(photos, recorded, **how)
+    monkeypatch.setattr(fit, "STREAM_FROM", 100)
+    called = []
+    original = fit.cross_validate_streaming
+    monkeypatch.setattr(fit, "cross_validate_streaming", lambda *given: called.append(1) or original(*given))
+    streamed = fit_sites(photos, recorded, **how, cache=tmp_path)
+    assert called == [1]
+    np.testing.assert_allclose(streamed.scores["r"], at_once.scores["r"], atol=2e-3)
+    few = photos.select(range(20))
+    np.testing.assert_allclose(streamed.predict(few), at_once.predict(few), rtol=2e-3, atol=2e-3)

@@ -3,10 +3,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import RidgeCV
 
 from neural_fits import local
-from neural_fits.local import RELATIVE_ALPHAS, fit_local, gaussian_windows
+from neural_fits.local import (
+    RELATIVE_ALPHAS,
+    WINDOW_SPAN,
+    WINDOWS,
+    fit_local,
+    fit_pooled,
+    gaussian_windows,
+    pool_windows,
+)
+from neural_fits.readout import LinearReadout
 from neural_fits.ridge import fit_ridge
 
 CENTER_ROW, CENTER_COLUMN, SIGMA = 0.3, 0.7, 0.12
@@ -48,55 +57,77 @@ def test_planted_receptive_field_is_recovered(photo_features):
     assert np.median(share) > 0.7
 
 
-def test_windows_are_gaussians_at_their_places():
-    windows = gaussian_windows(40, 60).numpy()
-    assert windows.shape == (3 * 7 * 7, 40, 60)
+def test_windows_are_gaussians_on_a_grid_for_every_size():
+    height, width = 80, 120
+    windows = gaussian_windows(height, width).double().numpy()
     np.testing.assert_allclose(windows.sum((1, 2)), 1, rtol=1e-5)
-    # the smallest window in the middle has its moments; corner windows tell rows from columns
-    rows, columns = (np.arange(40) + 0.5) / 40, (np.arange(60) + 0.5) / 60
-    middle = windows[3 * 7 + 3]
-    assert (middle.sum(1) @ rows, middle.sum(0) @ columns) == pytest.approx((0.5, 0.5), abs=1e-5)
-    spread = (middle.sum(1) @ (rows - 0.5) ** 2) ** 0.5, (middle.sum(0) @ (columns - 0.5) ** 2) ** 0.5
-    assert spread == pytest.approx((0.08, 0.08), rel=0.01)
-    places = {(round(float(w.sum(1) @ rows), 1), round(float(w.sum(0) @ columns), 1)) for w in windows[:49]}
-    assert {(0.1, 0.9), (0.9, 0.1), (0.1, 0.1), (0.9, 0.9)} <= places
-
-
-def brute_force(pooled, responses):
-    """Smallest leave-one-out error over the penalties, and the refit with that penalty, for one window and site."""
-    centered = pooled - pooled.mean(0)
-    alphas = np.array(RELATIVE_ALPHAS) * np.linalg.eigvalsh(centered.T @ centered).mean()
-    errors = []
-    for alpha in alphas:
-        residuals = []
-        for left in range(len(pooled)):
-            rest = np.delete(np.arange(len(pooled)), left)
-            refit = Ridge(alpha).fit(pooled[rest], responses[rest])
-            residuals.append(refit.predict(pooled[left : left + 1])[0] - responses[left])
-        errors.append(np.mean(np.square(residuals)))
-    return min(errors), Ridge(alphas[int(np.argmin(errors))]).fit(pooled, responses)
+    rows, columns = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+    start = 0
+    for sigma, grid in WINDOWS:
+        family = windows[start : start + grid * grid].reshape(grid, grid, height, width)
+        start += grid * grid
+        centers = np.linspace(*WINDOW_SPAN, grid)
+        for j, row in enumerate(centers):
+            for i, column in enumerate(centers):
+                distance = (rows[:, None] - row) ** 2 + (columns - column) ** 2
+                wanted = np.exp(-distance / (2 * sigma**2))
+                np.testing.assert_allclose(family[j, i], wanted / wanted.sum(), rtol=1e-3, atol=1e-9)
+    assert start == len(windows)
 
 
 @pytest.mark.parametrize("averaged", [1, 2])
-def test_windows_and_penalties_are_chosen_by_leaving_one_out(monkeypatch, averaged):
+@pytest.mark.parametrize(("count", "channels"), [(24, 4), (24, 40)], ids=["n > channels", "n < channels"])
+def test_windows_and_penalties_equal_ridge_cv_in_every_window(monkeypatch, averaged, count, channels):
     rng = np.random.default_rng(0)
-    count, channels = 24, 4
-    features = rng.normal(size=(count, channels, 6, 6)) * np.array([0.5, 1, 2, 4])[:, None, None] + 1
+    scale = rng.uniform(0.5, 4, channels)[:, None, None]
+    features = rng.normal(size=(count, channels, 6, 6)) * scale + 1
     windows = rng.random((3, 6, 6)) ** 4
     windows /= windows.sum((1, 2), keepdims=True)
-    pooled = np.einsum("nchw,mhw->mnc", features, windows)
+    pooled = np.einsum("nchw,mhw->mnc", features / features.std((0, 2, 3), ddof=1, keepdims=True), windows)
     responses = np.stack([pooled[k] @ rng.normal(size=channels) * 3 for k in (0, 1, 2)], 1)
     responses += np.array([0.1, 1.0, 2.0]) * rng.normal(size=responses.shape) + 20
     monkeypatch.setattr(local, "gaussian_windows", lambda height, width: torch.from_numpy(windows))
-    monkeypatch.setattr(local, "BEST_WINDOWS", averaged)
-    predicted = fit_local(torch.from_numpy(features).float(), torch.from_numpy(responses).float())(
-        torch.from_numpy(features).float()
-    ).numpy()
+    inputs = torch.from_numpy(features)
+    compressed = pool_windows(inputs)
+    small = fit_pooled(compressed.features, torch.from_numpy(responses), windows=averaged)
+    predicted = compressed.expand(small)(inputs).numpy()
+    np.testing.assert_allclose(small(compressed.features).numpy(), predicted, rtol=1e-8)
     for site in range(3):
-        fits = [brute_force(pooled[m], responses[:, site]) for m in range(3)]
-        best = np.argsort([error for error, _ in fits])[:averaged]
-        wanted = np.mean([fits[m][1].predict(pooled[m]) for m in best], axis=0)
-        np.testing.assert_allclose(predicted[:, site], wanted, atol=1e-3 * responses[:, site].std())
+        fits = []
+        for few in pooled:
+            alphas = np.array(RELATIVE_ALPHAS) * np.square(few - few.mean(0)).sum() / count
+            fits.append(RidgeCV(alphas).fit(few, responses[:, site]))
+        best = np.argsort([-fit.best_score_ for fit in fits])[:averaged]
+        wanted = np.mean([fits[m].predict(pooled[m]) for m in best], axis=0)
+        np.testing.assert_allclose(predicted[:, site], wanted, atol=1e-6 * responses[:, site].std())
+
+
+def test_pooled_photographs_lead_back_to_every_position(photo_features):
+    compressed = pool_windows(photo_features)
+    generator = torch.Generator().manual_seed(0)
+    small = LinearReadout(torch.randn(3, *compressed.features.shape[1:], generator=generator), torch.ones(3))
+    wanted = small(compressed.features)
+    found = compressed.expand(small)(photo_features)
+    torch.testing.assert_close(found, wanted, atol=1e-4 * wanted.abs().max().item(), rtol=0)
+
+
+def test_more_windows_than_are_solved_at_once_change_nothing(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(40, 5, 8, 8, generator=generator)
+    responses = torch.randn(40, 2, generator=generator) + 5 * features[:, :2, 3, 3]
+    once = fit_local(features, responses)
+    monkeypatch.setattr(local, "_WINDOWS_AT_ONCE", 5)
+    torch.testing.assert_close(fit_local(features, responses).weight, once.weight, atol=1e-5, rtol=1e-3)
+
+
+def test_features_without_space_are_fitted_by_channel_ridge():
+    generator = torch.Generator().manual_seed(0)
+    features, noise = torch.randn(50, 5, 1, 1, generator=generator), torch.randn(50, 1, generator=generator)
+    responses = features[:, :1, 0, 0] * 3 + noise
+    standard = (features / features.std(0)).flatten(1).numpy()
+    alphas = np.array(RELATIVE_ALPHAS) * np.square(standard - standard.mean(0)).sum() / 50
+    wanted = RidgeCV(alphas).fit(standard, responses[:, 0]).predict(standard)
+    np.testing.assert_allclose(fit_local(features, responses)(features)[:, 0], wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("constant", [slice(0, 1), slice(0, 4)], ids=["one channel", "all channels"])

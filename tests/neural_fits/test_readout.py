@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from neural_fits.readout import LinearReadout, fit_complete
+from neural_fits.readout import LinearReadout, ReadoutFamily, fit_complete, uncompressed
 from neural_fits.ridge import fit_ridge
 
 
@@ -49,3 +49,27 @@ def test_solver_never_sees_a_missing_response():
     responses[:3, [0, 2]] = np.nan
     fit_complete(spy, torch.zeros(10, 1, 1, 1), responses)
     assert sorted(seen) == [(7, (7, 2)), (10, (10, 2))]
+
+
+def test_a_penalty_rule_reaches_the_solver():
+    rng = np.random.default_rng(0)
+    features, responses = torch.from_numpy(rng.normal(size=(30, 8, 1, 1))), torch.from_numpy(rng.normal(size=(30, 3)))
+    family = ReadoutFamily(fit_ridge, penalized=True)
+    assert family.with_penalty("ridge", "best") is family
+    changed = family.with_penalty("ridge", "one_se").solve(features, responses)
+    assert torch.equal(changed.weight, fit_ridge(features, responses, "one_se").weight)
+    assert not torch.equal(changed.weight, fit_ridge(features, responses).weight)
+
+
+def test_a_rule_that_means_nothing_is_refused():
+    with pytest.raises(ValueError, match="'two_se' is unknown; give 'best' or 'one_se'"):
+        ReadoutFamily(fit_ridge, penalized=True).with_penalty("ridge", "two_se")
+    with pytest.raises(ValueError, match="'pls' has no ridge penalty to choose by 'one_se'"):
+        ReadoutFamily(fit_ridge).with_penalty("pls", "one_se")
+
+
+def test_uncompressed_features_stay_as_they_are():
+    features, readout = torch.randn(2, 3, 4, 5), LinearReadout(torch.zeros(1, 3, 4, 5), torch.zeros(1))
+    same = uncompressed(features)
+    assert same.features is features
+    assert same.expand(readout) is readout

@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
-from neural_fits.ridge import RELATIVE_ALPHAS, center, cross_validate_ridge, fit_ridge, gram, solve_dual
+from neural_fits.loo import RELATIVE_ALPHAS
+from neural_fits.readout import LinearReadout, fit_complete
+from neural_fits.ridge import center, fit_ridge, gram, principal_scores, solve_dual
 
 
 def planted(n, shape, sites=4, noise=0.5, seed=0):
@@ -67,21 +69,6 @@ def test_equals_ridge_cv_on_features_of_photographs(photo_features):
     assert np.corrcoef(readout(photo_features[test])[:, 0], responses[test, 0])[0, 1] > 0.5
 
 
-@pytest.mark.parametrize("shape", [(3, 2, 4), (2, 2, 2)], ids=["n < p", "n > p"])
-def test_leave_one_out_equals_leaving_one_out(shape):
-    features, responses = planted(18, shape)
-    flat, alphas = features.flatten(1).numpy(), [0.1, 2.0, 40.0]
-    errors = np.zeros((3, 4))
-    for k, alpha in enumerate(alphas):
-        for left in range(18):
-            rest = np.delete(np.arange(18), left)
-            refit = Ridge(alpha).fit(flat[rest], responses[rest].numpy())
-            errors[k] += (refit.predict(flat[left : left + 1])[0] - responses[left].numpy()) ** 2 / 18
-    solution = solve_dual(center(gram(features), torch.arange(18)), responses, alphas)
-    np.testing.assert_allclose(solution.loo_error, errors, rtol=1e-7)
-    np.testing.assert_array_equal(solution.alpha, np.array(alphas)[errors.argmin(0)])
-
-
 def test_center_gives_the_kernel_of_the_fold():
     features, _ = planted(20, (3, 2, 2))
     flat = features.flatten(1)
@@ -92,23 +79,56 @@ def test_center_gives_the_kernel_of_the_fold():
         torch.testing.assert_close(center(kernel, train, test), outer @ inner.T)
 
 
-def test_folds_equal_refitting_each_site_on_its_own_stimuli():
-    features, complete = planted(60, (4, 3, 3))
+@pytest.mark.parametrize("shape", [(4, 3, 3), (8, 3, 3)], ids=["n > p", "n < p"])
+def test_folds_equal_refitting_each_site_on_its_own_stimuli(shape):
+    features, complete = planted(60, shape)
     responses = complete.float().numpy()
     rng = np.random.default_rng(2)
     responses[rng.random(60) < 0.2, 1] = np.nan
     responses[rng.random(60) < 0.3, 3] = np.nan
-    folds = list(KFold(4, shuffle=True, random_state=0).split(responses))[:3]
-    predicted = cross_validate_ridge(gram(features), responses, folds)
+    compressed = principal_scores(features.float())
     flat = features.flatten(1).numpy()
-    for train, test in folds:
+    for train, test in list(KFold(4, shuffle=True, random_state=0).split(responses))[:2]:
+        readout = fit_complete(fit_ridge, compressed.features[train], responses[train])
+        predicted = readout(compressed.features[test]).numpy()
+        back = compressed.expand(readout)(features.float()[test]).numpy()
         for site in range(4):
             rows = train[np.isfinite(responses[train, site])]
             refit = RidgeCV(default_alphas(flat[rows])).fit(flat[rows], responses[rows, site])
-            np.testing.assert_allclose(predicted[test, site], refit.predict(flat[test]), atol=1e-3)
-    left_out = np.setdiff1d(np.arange(60), np.concatenate([test for _, test in folds]))
-    assert np.isnan(predicted[left_out]).all()
-    assert np.isfinite(np.delete(predicted, left_out, axis=0)).all()
+            np.testing.assert_allclose(predicted[:, site], refit.predict(flat[test]), atol=1e-3)
+            np.testing.assert_allclose(back[:, site], refit.predict(flat[test]), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (9, 2, 2)], ids=["n > p", "n < p"])
+def test_scores_keep_all_products_in_as_few_coordinates_as_there_are(shape):
+    features, _ = planted(20, shape)
+    scores = principal_scores(features).features
+    assert scores.shape == (20, min(8, 19) if shape[0] == 2 else 19, 1, 1)
+    flat, few = (features - features.mean(0)).flatten(1), scores.flatten(1)
+    torch.testing.assert_close(few @ few.T, flat @ flat.T)
+    torch.testing.assert_close(few.mean(0), torch.zeros(few.shape[1], dtype=torch.float64))
+
+
+def test_scores_of_photographs_lead_back_to_every_position(photo_features):
+    compressed = principal_scores(photo_features)
+    count, coordinates = compressed.features.shape[:2]
+    assert count - 4 <= coordinates < count
+    generator = torch.Generator().manual_seed(0)
+    scale = compressed.features.std(0).clamp(min=1e-3 * compressed.features.std(0).max())
+    small = LinearReadout(
+        torch.randn(3, coordinates, 1, 1, generator=generator) / scale, torch.tensor([1.0, -2.0, 5.0])
+    )
+    readout = compressed.expand(small)
+    assert readout.weight.shape == (3, *photo_features.shape[1:])
+    wanted = small(compressed.features)
+    torch.testing.assert_close(readout(photo_features), wanted, atol=2e-3 * wanted.std().item(), rtol=0)
+
+
+def test_one_se_shrinks_more_than_best():
+    features, responses = planted(30, (5, 3, 4), noise=2.0)
+    best, larger = (fit_ridge(features, responses, rule).weight.flatten(1).norm(dim=1) for rule in ("best", "one_se"))
+    assert (larger <= best * (1 + 1e-9)).all()
+    assert (larger < 0.9 * best).any()
 
 
 def test_the_offset_is_the_mean_response_at_the_mean_feature():
@@ -117,13 +137,9 @@ def test_the_offset_is_the_mean_response_at_the_mean_feature():
     torch.testing.assert_close(readout(features.mean(0, keepdim=True))[0], responses.mean(0) + 1e3)
 
 
-def test_a_kernel_at_hand_changes_nothing():
-    features, responses = planted(30, (3, 2, 2))
-    first, second = fit_ridge(features, responses), fit_ridge(features, responses, gram(features))
-    assert torch.equal(first.weight, second.weight)
-
-
-def test_features_without_variance_predict_the_mean():
-    _, responses = planted(12, (2, 1, 1))
-    readout = fit_ridge(torch.full((12, 2, 1, 1), 3.3, dtype=torch.float64), responses)
-    torch.testing.assert_close(readout(torch.full((1, 2, 1, 1), 3.3, dtype=torch.float64))[0], responses.mean(0))
+@pytest.mark.parametrize("shape", [(2, 1, 1), (5, 4, 4)], ids=["n > p", "n < p"])
+def test_features_without_variance_predict_the_mean(shape):
+    _, responses = planted(12, shape)
+    readout = fit_ridge(torch.full((12, *shape), 3.25, dtype=torch.float64), responses)
+    torch.testing.assert_close(readout(torch.full((1, *shape), 3.25, dtype=torch.float64))[0], responses.mean(0))
+    assert readout.weight.shape == (4, *shape)

@@ -6,9 +6,11 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
-from neural_fits import SimulatedBrain, SiteRecordings
+from neural_fits import SimulatedBrain, SiteRecordings, load_model
 from stimuli import StimulusSet, natural_photos
 from synth import cli
 
@@ -71,6 +73,41 @@ def test_the_line_from_files_to_report(lab, monkeypatch, capsys, tmp_path):
     assert {path.name for path in (tmp_path / "b").iterdir()} == {
         "report.html", "summary.json", "images.csv", "targets.csv",
     }  # fmt: skip
+
+
+def test_fit_with_choices_writes_table_and_picture(lab, monkeypatch, capsys, tmp_path):
+    folder, _ = lab
+    code, out, _ = npc(
+        monkeypatch, capsys, "fit", folder / "natural", folder / "natural.nc", "--out", tmp_path / "m", "--json",
+        "--backbone", "efficientnet-lite0", "--layer", "blocks.1", "--layer", "blocks.3+blocks.4", "--readout", "ridge",
+        "--readout", "local", "--site", "site00", "--site", "site02", "--folds", 3, "--penalty", "one_se",
+        "--min-reliability", "-0.9", "--cache", tmp_path / "cache",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["sites"] == 2
+    table = pd.read_csv(tmp_path / "m" / "scores.csv", index_col="site_id")
+    assert list(table.index) == ["site00", "site02"]
+    assert {"r", "explained_variance_low", "rf_x_deg", "rf_sd_deg"} <= set(table)
+    with Image.open(tmp_path / "m" / "sites.png") as picture:
+        assert picture.width > 500
+    config = load_model(tmp_path / "m").provenance["config"]
+    assert len(config["inner_r"]) == 4
+    assert config["chosen"] in config["inner_r"]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_fit_asks_for_what_a_file_does_not_say(lab, monkeypatch, capsys, tmp_path):
+    folder, _ = lab
+    trials = SiteRecordings.load(folder / "natural.nc").responses
+    np.savez(tmp_path / "plain.npz", trials=trials.transpose(1, 0, 2))
+    fit = ("fit", folder / "natural", tmp_path / "plain.npz", "--out", tmp_path / "m")
+    code, _, err = npc(monkeypatch, capsys, *fit)
+    assert code == 2
+    assert "axes" in err
+    assert err.count("\n") == 1
+    code, _, err = npc(monkeypatch, capsys, *fit, "--axes", "repeat stimulus site")
+    assert code == 2
+    assert "100 of the 100 stimuli have no recording" in err  # numbered ids are not those of the set
 
 
 def test_same_seed_same_bytes_whatever_the_process_did_before(lab, monkeypatch, capsys, tmp_path):
