@@ -13,14 +13,14 @@ from torch import Tensor
 from neural_fits.loo import PenaltyRule, ridge_weights
 from neural_fits.readout import Compressed, LinearReadout
 
-#: sigma of the Gaussian windows as a fraction of the image's side, and centers on each axis, 1.4 sigma apart
-WINDOWS = ((0.1, 6), (0.16, 4), (0.24, 3))
+#: sigma of the Gaussian windows as a fraction of the image's side, and centers on each axis, 1 to 1.4 sigma apart
+WINDOWS = ((0.1, 6), (0.16, 5), (0.24, 4))
 #: first and last center, as fractions of the side
 WINDOW_SPAN = (0.15, 0.85)
 #: windows averaged for each site
 BEST_WINDOWS = 8
 #: penalties tried, relative to the mean squared norm of a stimulus's pooled channels
-RELATIVE_ALPHAS = tuple(10.0 ** (0.75 * k - 2.5) for k in range(6))
+RELATIVE_ALPHAS = tuple(10.0 ** (k / 2) for k in range(-6, 4))
 #: windows solved at once: more need memory, fewer are slower
 _WINDOWS_AT_ONCE = 16
 

@@ -97,12 +97,12 @@ def leave_one_out(
     alphas = alphas.reshape(len(alphas), *([1] * (values.ndim - alphas.ndim)), *alphas.shape[1:])
     alphas = alphas.expand(len(alphas), *values.shape[:-1])
     rotated = basis.transpose(-1, -2) @ centered
-    squared = basis**2
+    shrink = values[..., None] / (values[..., None] + alphas.movedim(0, -1)[..., None, :])  # (..., basis, alpha)
+    keep = (1 - 1 / count - basis**2 @ shrink).clamp(min=1e-9)  # (..., stimulus, alpha)
     errors, spreads = [], []
-    for alpha in alphas:
-        shrink = values / (values + alpha[..., None])
-        keep = 1 - 1 / count - (squared @ shrink[..., None])
-        residual = torch.sub(centered, basis @ (shrink[..., None] * rotated)).div_(keep.clamp_(min=1e-9)).square_()
+    for k in range(len(alphas)):
+        fitted = basis @ (shrink[..., k, None] * rotated)
+        residual = torch.sub(centered, fitted, out=fitted).div_(keep[..., k, None]).square_()
         errors.append(residual.mean(-2))
         if rule == "one_se":
             spreads.append(residual.std(-2) / count**0.5)
