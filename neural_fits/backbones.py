@@ -149,7 +149,8 @@ def load_backbone(name: str | nn.Module | Backbone, *, pretrained: bool = True) 
 
 def _hash_weights(network: nn.Module) -> str:
     digest = hashlib.sha256()
-    for key, tensor in sorted(network.state_dict().items()):
+    # Buffers that are not saved count too: they change what the network computes.
+    for key, tensor in sorted({**network.state_dict(), **dict(network.named_buffers())}.items()):
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

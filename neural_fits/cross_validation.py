@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neural_fits.alternating import fit_alternating
-from neural_fits.factorized import fit_factorized
+from neural_fits.factorized import fit_factorized, fit_factorized_2019
 from neural_fits.folds import Fold, group_folds
 from neural_fits.gaussian import fit_gaussian
 from neural_fits.local import fit_pooled, pool_windows
@@ -33,6 +33,7 @@ READOUTS = {
     "alternating": ReadoutFamily(fit_alternating, penalized=True),
     "pls": ReadoutFamily(fit_pls, principal_scores),
     "factorized": ReadoutFamily(fit_factorized),
+    "factorized_2019": ReadoutFamily(fit_factorized_2019),
     "gaussian": ReadoutFamily(fit_gaussian),
 }
 #: folds inside a training fold by which layer and readout are chosen
@@ -129,8 +130,8 @@ def cross_validate(
 ) -> tuple[Option, LinearReadout, NDArray[np.float32], dict[str, float]]:
     """Fit the best option on everything, and predict every fold by the option that its training stimuli choose.
 
-    The choice is one for all sites, by the mean over sites of the held-out r in three folds of the training stimuli.
-    Held-out stimuli never take part in it.
+    The choice is one for all sites, by the mean over sites of the held-out r in up to three folds of the training
+    stimuli. Held-out stimuli never take part in it.
 
     Parameters
     ----------
@@ -169,13 +170,15 @@ def cross_validate(
             for k in range(len(options))
         ]
 
+        counts = np.array([len(_inner_folds(train, groups, seed)) for train, _ in outer])
+
         def try_option(task: tuple[int, int, NDArray[np.int_], NDArray[np.int_]]) -> float:
             _, k, train, test = task
             guess = options[k].predict(options[k].fit(responses, train), test)
             return float(np.nan_to_num(pearson_r(guess, responses[test])).mean())
 
         for (fold, k, *_), r in zip(tasks, side_by_side(try_option, tasks, device), strict=True):
-            inner[fold, k] += r / _INNER_FOLDS
+            inner[fold, k] += r / counts[fold]
 
     def fit(fold: int) -> LinearReadout:
         (train, test), option = outer[fold], options[inner[fold].argmax()]
@@ -210,4 +213,9 @@ def compress(family: ReadoutFamily, features: Tensor) -> Compressed:
 
 
 def _inner_folds(train: NDArray[np.int_], groups: NDArray[np.generic], seed: int) -> list[Fold]:
-    return [(train[inner], train[held]) for inner, held in group_folds(groups[train], _INNER_FOLDS, seed)]
+    count = min(_INNER_FOLDS, len(np.unique(groups[train])))
+    if count < 2:
+        raise ValueError(
+            "a training fold holds one group of stimuli, within which nothing can be chosen; name one option"
+        )
+    return [(train[inner], train[held]) for inner, held in group_folds(groups[train], count, seed)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neural_fits.cross_validation import READOUTS, Option, compress, cross_validate
 from neural_fits.fit import best_device, fit_sites
-from neural_fits.fit_task import prepare
+from neural_fits.fit_task import FitTask, prepare
 from neural_fits.folds import group_labels, part_of_groups
 from neural_fits.readout import Compressed, LinearReadout, ReadoutFamily
 from neural_fits.recordings import SiteRecordings
@@ -59,6 +59,8 @@ def fit_parts(stimuli: StimulusSet, recordings: SiteRecordings, parts: int = 3, 
     >>> len(fit_parts(natural, recorded, 2, backbone="efficientnet-lite0", layer="blocks.2", folds=3).members)
     2
     """
+    if "split" in options:
+        raise ValueError("fit_parts makes the splits itself; leave split out, or use fit_sites(split=...)")
     if parts < 2:
         raise ValueError(f"parts is {parts}; an ensemble of parts needs at least 2")
     seed, group = options.get("seed", 0), options.get("group", "photograph")
@@ -74,7 +76,8 @@ def fit_parts(stimuli: StimulusSet, recordings: SiteRecordings, parts: int = 3, 
         unseen = np.setdiff1d(np.arange(len(stimuli)), part_of_groups(groups, name, seed))
         total[unseen] += member.predict(stimuli.select(unseen))
         count[unseen] += 1
-    record = task.provenance({"parts": parts, "members": [member.provenance for member in members]})
+    settings = {"parts": parts, "min_reliability": minimum, "members": [member.provenance for member in members]}
+    record = task.provenance(settings)
     return Ensemble(members, task.scored((total / count).astype(np.float32)), record)
 
 
@@ -123,14 +126,19 @@ def transfer(
     Raises
     ------
     ValueError
-        When the images have another size than the model's, or as `fit_sites`.
+        When the images differ from the model's in size, degrees or color, when some of them, or of the photographs they
+        are cut from, were used to fit the model (its predictions of these are too good), or as `fit_sites`.
     """
-    if stimuli.size_px != model.info.size_px:
+    known, new = model.info, (*stimuli.size_px, float(stimuli.size_deg), stimuli.shape[0])
+    if new != (*known.size_px, known.size_deg, known.channels):
         raise ValueError(
-            f"the new images are {stimuli.size_px[0]} x {stimuli.size_px[1]} px, the model was fitted on "
-            f"{model.info.size_px[0]} x {model.info.size_px[1]} px; resize them"
+            "the new images are {} x {} px, {:g} deg, {} channel(s), ".format(*new)
+            + "the model was fitted on {} x {} px, {:g} deg, {} channel(s); make them alike".format(
+                *known.size_px, known.size_deg, known.channels
+            )
         )
     task = prepare(stimuli, recordings, split=None, group=group, folds=folds, seed=seed)
+    _refuse_fitted_images(model, task)
     settings = {"transfer_from": model.provenance, "group": group, "folds": folds}
     models, predictions = [], []
     for member in model._members():
@@ -152,6 +160,21 @@ def transfer(
     if len(models) == 1:
         return models[0]
     return Ensemble(models, task.scored(np.mean(predictions, axis=0)), task.provenance(settings))
+
+
+def _refuse_fitted_images(model: SiteModel | Ensemble, task: FitTask) -> None:
+    records = [member.provenance.get("fitted_on") or {} for member in model._members()]
+    if not all(records):
+        raise ValueError("the model does not say which images it was fitted on; fit it again with fit_sites")
+    images = {image for record in records for image in record["images"]}
+    groups = {label for record in records if record["group"] == task.fitted_on["group"] for label in record["groups"]}
+    pairs = zip(task.fitted_on["images"], task.groups, strict=True)
+    seen = sum(image in images or str(label) in groups for image, label in pairs)
+    if seen:
+        raise ValueError(
+            f"{seen} of the {len(task.groups)} images, or other parts of the same photographs, were used to fit the "
+            "model, whose predictions of them are too good; leave them out, or fit_sites on the new recording alone"
+        )
 
 
 def _known_sites(known: LinearReadout, features: Tensor) -> Compressed:

@@ -16,10 +16,19 @@ from neural_fits.readout import LinearReadout
 # The penalties were chosen by held-out photographs on 32 simulated sites among (0.05 to 10) x (1 to 30) in the paper's
 # scale of the loss, where both are 10; here that is 10 / sqrt(32).
 SMOOTHNESS, RIDGE = 1.8, 1.8
+#: ls and ld of the released class, for its loss without our division
+RELEASED_2019 = (0.05, 0.1)
 _LAPLACE = ((0.0, -1.0, 0.0), (-1.0, 4.0, -1.0), (0.0, -1.0, 0.0))
 
 
-def factorized_loss(predicted: Tensor, responses: Tensor, mask: Tensor, channels: Tensor) -> Tensor:
+def factorized_loss(
+    predicted: Tensor,
+    responses: Tensor,
+    mask: Tensor,
+    channels: Tensor,
+    smoothness: float = SMOOTHNESS,
+    ridge: float = RIDGE,
+) -> Tensor:
     """Return the loss of one batch.
 
     ``||Yhat - Y||_2 / sqrt(N) + ls (1/N) sum_n ||K * s_n||^2 + ld [mean_n ||s_n||^2 + mean_n ||d_n||^2]``: a Frobenius
@@ -34,6 +43,8 @@ def factorized_loss(predicted: Tensor, responses: Tensor, mask: Tensor, channels
         Spatial masks s.
     channels : Tensor, (site, channel)
         Channel weights d.
+    smoothness, ridge : float
+        The penalties ls and ld.
 
     Returns
     -------
@@ -44,10 +55,12 @@ def factorized_loss(predicted: Tensor, responses: Tensor, mask: Tensor, channels
     rough = functional.conv2d(mask[:, None], kernel, padding=1)
     error = (predicted - responses).norm() / predicted.shape[1] ** 0.5
     size = mask.square().sum((1, 2)).mean() + channels.square().sum(1).mean()
-    return error + SMOOTHNESS * rough.square().sum((1, 2, 3)).mean() + RIDGE * size
+    return error + smoothness * rough.square().sum((1, 2, 3)).mean() + ridge * size
 
 
-def fit_factorized(features: Tensor, responses: Tensor, seed: int = 0) -> LinearReadout:
+def fit_factorized(
+    features: Tensor, responses: Tensor, seed: int = 0, smoothness: float = SMOOTHNESS, ridge: float = RIDGE
+) -> LinearReadout:
     """Fit masks and channel weights on complete responses by Adam.
 
     ``yhat_n = sum_c d_cn sum_xy s_xyn F_xyc + b_n``.
@@ -60,6 +73,8 @@ def fit_factorized(features: Tensor, responses: Tensor, seed: int = 0) -> Linear
         Complete responses.
     seed : int
         Seed of the first weights and of the order of batches.
+    smoothness, ridge : float
+        Penalties, see `factorized_loss`.
 
     Returns
     -------
@@ -89,7 +104,35 @@ def fit_factorized(features: Tensor, responses: Tensor, seed: int = 0) -> Linear
     def loss(batch: Tensor) -> Tensor:
         pooled = torch.einsum("nchw,shw->nsc", data.inputs[batch], mask)
         predicted = (pooled * channels).sum(2) + bias
-        return factorized_loss(predicted, data.targets[batch], mask, channels)
+        return factorized_loss(predicted, data.targets[batch], mask, channels, smoothness, ridge)
 
     descend(loss, (mask, channels, bias), count, generator)
     return data.readout(mask, channels, bias)
+
+
+def fit_factorized_2019(features: Tensor, responses: Tensor, seed: int = 0) -> LinearReadout:
+    """Fit as the released mapping class of 2019 does: its loss, with its default penalties ls = 0.05 and ld = 0.1.
+
+    Its loss is `factorized_loss` times ``sqrt(N)`` with penalties divided by ``sqrt(N)``; a factor on the whole loss
+    does not change the steps of Adam. Batches of 50 as there; 40 epochs and a falling learning rate as in `descend`.
+
+    Parameters
+    ----------
+    features : Tensor, (stimulus, channel, height, width)
+        Features.
+    responses : Tensor, (stimulus, site)
+        Complete responses.
+    seed : int
+        Seed of the first weights and of the order of batches.
+
+    Returns
+    -------
+    LinearReadout
+        The fitted readout.
+
+    References
+    ----------
+    Bashivan, Kar & DiCarlo, Science 2019, public mapping code.
+    """
+    smoothness, ridge = (penalty / responses.shape[1] ** 0.5 for penalty in RELEASED_2019)
+    return fit_factorized(features, responses, seed, smoothness, ridge)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neural_fits._feature_maps import as_map
 from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.parallel import side_by_side
 from stimuli import StimulusSet
@@ -96,6 +97,7 @@ class FeatureExtractor(nn.Module):
         self.layer: str | tuple[str, ...] = layer if isinstance(layer, str) else tuple(layer)
         self.layers_read: tuple[str, ...] = (layer,) if isinstance(layer, str) else tuple(layer)
         self.input_px = input_px if input_px is not None or not self.backbone.fixed_size else self.backbone.input_px
+        self._channels_last: dict[str, bool] = {}
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, 3, 1, 1), persistent=False)
@@ -155,8 +157,8 @@ class FeatureExtractor(nn.Module):
             size = (self.input_px, self.input_px)
             images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         normalized = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        square = images.shape[-1] == images.shape[-2]
-        maps = [_as_map(self._tensor(name, output), name, square) for name, output in self._run(normalized).items()]
+        outputs = self._run(normalized)
+        maps = [self._map(name, output, (images.shape[-2], images.shape[-1])) for name, output in outputs.items()]
         if len(maps) == 1:
             return maps[0]
         size = min(each.shape[-2] for each in maps), min(each.shape[-1] for each in maps)
@@ -177,10 +179,17 @@ class FeatureExtractor(nn.Module):
         missed = next(name for name, module in modules.items() if module not in reading.outputs)
         raise ValueError(f"layer {missed!r} of {self.backbone.name!r} is never run on an image; choose another")
 
-    def _tensor(self, name: str, output: object) -> Tensor:
+    def _map(self, name: str, output: object, size: tuple[int, int]) -> Tensor:
         if not isinstance(output, Tensor):
             raise ValueError(f"layer {name!r} yields {type(output).__name__}, not one tensor; choose another")
-        return output
+        found = as_map(output, name, size)
+        if found is not None:
+            return found
+        if name not in self._channels_last:  # channel, height and width alike: an image twice as wide tells them apart
+            with torch.no_grad():
+                wider = self._run(self.mean.expand(1, 3, size[0], 2 * size[1]))[name]
+            self._channels_last[name] = isinstance(wider, Tensor) and wider.shape[2] != output.shape[2]
+        return output.permute(0, 3, 1, 2) if self._channels_last[name] else output
 
     @torch.no_grad()
     def extract(
@@ -300,15 +309,3 @@ def _check_layers(names: Sequence[str], backbone: Backbone) -> None:
     if len(set(names)) != len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(f"layer {twice!r} is asked twice; name each layer once")
-
-
-def _as_map(output: Tensor, layer: str, square: bool) -> Tensor:
-    if output.ndim == 4:  # Swin and ConvNeXt compute in (image, height, width, channel)
-        channels_last = square and output.shape[1] == output.shape[2] != output.shape[3]
-        return output.permute(0, 3, 1, 2) if channels_last else output
-    if output.ndim == 2:
-        return output[:, :, None, None]
-    if output.ndim == 3:  # tokens of a transformer, class and register tokens first
-        side = int(output.shape[1] ** 0.5)
-        return output[:, output.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
-    raise ValueError(f"layer {layer!r} yields an array of shape {tuple(output.shape)}; expected 2, 3 or 4 axes")

@@ -139,6 +139,7 @@ def fit_sites(
             for name, family in families.items():
                 options.append(Option(f"{layers} {name}", compress(family, features), family))
                 readers[options[-1].name] = extractor
+            del features  # pooled ones are all that the local readout keeps
         chosen, fitted, held_out, tried = cross_validate(options, task.responses, task.folds, task.groups, seed)
         choice = {"chosen": chosen.name, "inner_r": tried} if tried else {}
         record = task.provenance({**settings, **choice})
@@ -207,6 +208,8 @@ def _layers(layer: str | Sequence[str] | None, network: Backbone) -> list[str]:
 
 def _extractor(network: Backbone, layer: str, input_px: int | None) -> FeatureExtractor:
     joined = layer.split("+")
+    if not all(joined):
+        raise ValueError(f"layer {layer!r} has an empty name; join layers as in 'blocks.3+blocks.4'")
     return FeatureExtractor(network, joined[0] if len(joined) == 1 else joined, input_px)
 
 

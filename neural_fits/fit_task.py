@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from neural_fits.folds import Fold, group_folds, group_labels, part_of_groups
+from neural_fits.parallel import side_by_side
 from neural_fits.recordings import SiteRecordings
 from neural_fits.scores import score_intervals, site_scores
 from neural_fits.site_model import SiteInfo
 from neural_fits.site_selection import select_reliable
 from stimuli import StimulusSet
+from stimuli.appearance import quantize
 from stimuli.provenance import provenance_record, sha256_bytes
 
 
@@ -44,6 +47,8 @@ class FitTask:
         Seed of splits, folds and intervals.
     record : dict
         Hashes of what went in, for the provenance.
+    fitted_on : dict
+        Which images and groups the fit sees: ``images`` (hashes of pixels), ``group`` (the column), ``groups``.
     """
 
     stimuli: StimulusSet
@@ -54,6 +59,7 @@ class FitTask:
     info: SiteInfo
     seed: int
     record: dict[str, str]
+    fitted_on: dict[str, Any]
 
     def scored(self, predicted: NDArray[np.float32]) -> pd.DataFrame:
         """Score held-out predictions, with an interval over stimuli.
@@ -85,7 +91,8 @@ class FitTask:
         dict
             Versions, seed, settings, hashes of the inputs.
         """
-        return provenance_record(seed=self.seed, config=settings, inputs=self.record)
+        record = provenance_record(seed=self.seed, config=settings, inputs=self.record)
+        return {**record, "fitted_on": self.fitted_on}
 
 
 def prepare(
@@ -144,12 +151,23 @@ def prepare(
     pairs = group_folds(groups, folds, seed)
     _check_enough(responses, recordings.site_ids, folds)
     _check_trainable(responses, recordings.site_ids, pairs)
+    images = _pixel_hashes(stimuli)
     record = {
-        "stimuli": sha256_bytes("\n".join(stimuli.stimulus_ids).encode()),
+        "stimuli": sha256_bytes("\n".join([*stimuli.stimulus_ids, *images]).encode()),
         "responses": sha256_bytes(np.ascontiguousarray(recordings.responses).tobytes()),
     }
     info = _site_info(stimuli, recordings, responses)
-    return FitTask(stimuli, responses, scoring, groups, pairs, info, seed, record)
+    fitted_on = {"images": images, "group": group, "groups": sorted({str(label) for label in groups})}
+    return FitTask(stimuli, responses, scoring, groups, pairs, info, seed, record, fitted_on)
+
+
+def _pixel_hashes(stimuli: StimulusSet) -> list[str]:
+    """Sixteen hexadecimal digits per image."""
+
+    def digest(index: int) -> str:
+        return sha256_bytes(quantize(stimuli.images([index]))[0].tobytes())[:16]
+
+    return side_by_side(digest, range(len(stimuli)), torch.device("cpu"))
 
 
 def _site_info(stimuli: StimulusSet, recordings: SiteRecordings, responses: NDArray[np.float32]) -> SiteInfo:

@@ -39,8 +39,9 @@ def group_labels(stimuli: StimulusSet, column: str) -> NDArray[np.generic]:
         When a column asked for by another name is absent.
     """
     table = stimuli.table
-    if column in table:
-        return table[column].astype(str).to_numpy()
+    if column in table:  # a stimulus without a label is a group of its own
+        named = table[column].notna().to_numpy()
+        return np.where(named, table[column].astype(str).to_numpy(str), np.asarray(stimuli.stimulus_ids))
     if column != "photograph":  # asked for by name, so its absence is a mistake
         hint = did_you_mean(column, list(table.columns))
         raise ValueError(
@@ -119,6 +120,8 @@ def group_folds(groups: NDArray[np.generic], folds: int, seed: int) -> list[Fold
         For fewer than two folds, or more than there are groups.
     """
     count = len(np.unique(groups))
+    if count < 2:
+        raise ValueError("all stimuli belong to one group, so none can be held out; group by another column")
     if folds < 2 or count < folds:
         raise ValueError(f"{folds} folds asked for, {count} group(s) of stimuli are there; expected 2 to {count} folds")
     return list(GroupKFold(folds, shuffle=True, random_state=seed).split(groups, groups=groups))

@@ -73,7 +73,7 @@ def pool_windows(features: Tensor) -> Compressed:
         weight = torch.einsum("scm,mhw->schw", readout.weight[..., 0] / scale, windows)
         return LinearReadout(weight, readout.bias)
 
-    return Compressed((features.flatten(2) @ windows.flatten(1).T / scale)[..., None], expand)
+    return Compressed((features.flatten(2) @ windows.flatten(1).T).div_(scale)[..., None], expand)
 
 
 def fit_pooled(
@@ -100,18 +100,19 @@ def fit_pooled(
     LinearReadout
         Weights (site, channel, window, 1), zero but in a site's best windows.
     """
-    by_window = pooled[..., 0].permute(2, 0, 1).contiguous()
-    by_window -= (center := by_window.mean(1, keepdim=True))
     mean = responses.mean(0)
-    errors, weights = [], []
-    for part in by_window.split(_WINDOWS_AT_ONCE):
+    errors, weights, centers = [], [], []
+    for some in pooled[..., 0].split(_WINDOWS_AT_ONCE, dim=2):
+        part = some.permute(2, 0, 1).contiguous()
+        centers.append(part.mean(1))
+        part -= centers[-1][:, None]
         weight, loo = ridge_weights(part, responses - mean, RELATIVE_ALPHAS, rule)
         errors.append(loo.error)
         weights.append(weight.permute(2, 1, 0))  # (site, channel, window)
     best = torch.cat(errors).argsort(0)[:windows].T  # (site, rank)
-    chosen = torch.zeros(len(best), 1, len(by_window)).to(pooled).scatter_(2, best[:, None], 1 / best.shape[1])
+    chosen = torch.zeros(len(best), 1, pooled.shape[2]).to(pooled).scatter_(2, best[:, None], 1 / best.shape[1])
     weight = torch.cat(weights, 2) * chosen
-    return LinearReadout(weight[..., None], mean - (weight * center[:, 0].T).sum((1, 2)))
+    return LinearReadout(weight[..., None], mean - (weight * torch.cat(centers).T).sum((1, 2)))
 
 
 def fit_local(features: Tensor, responses: Tensor, rule: PenaltyRule = "best") -> LinearReadout:

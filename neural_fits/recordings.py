@@ -24,7 +24,6 @@ from neural_fits._recording_checks import (
     as_window,
     match_measurement,
     match_shape,
-    match_stimuli,
     pad_repeats,
     positions,
     refuse_shared,
@@ -32,6 +31,7 @@ from neural_fits._recording_checks import (
 )
 from neural_fits._time_bins import as_time_bins, combine_bins, time_text
 from neural_fits.halves import random_halves
+from neural_fits.recordings_io._numbered import match_named
 
 __all__ = ["SiteRecordings"]
 
@@ -278,7 +278,7 @@ class SiteRecordings:
         if extra not in ("error", "drop"):
             raise ValueError(f"extra is {extra!r}; give 'error' or 'drop'.")
         wanted = as_ids(getattr(stimuli, "stimulus_ids", stimuli), "stimulus ids")
-        match_stimuli(self.stimulus_ids, wanted, surplus_allowed=extra == "drop")
+        match_named(self, wanted, surplus_allowed=extra == "drop")
         return self.select_stimuli(wanted)
 
     def concat_stimuli(self, other: SiteRecordings) -> SiteRecordings:

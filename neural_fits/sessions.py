@@ -1,4 +1,4 @@
-"""Sessions of the same sites become one recording: normalized by images shown in all of them, repeats side by side.
+"""Sessions become one recording: normalized by images shown in all of them, sites matched by id, repeats side by side.
 
 In: one `SiteRecordings` per session (`SiteRecordings.load`). Out: one for `fit_sites`, with what was done in its meta.
 """
@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from neural_fits._recording_checks import as_ids, changed, closest, examples, match_measurement
@@ -21,12 +22,13 @@ _FLAT = 1e-6  # spread relative to the responses below which only float32 roundi
 
 
 def join_sessions(sessions: Sequence[SiteRecordings], normalizers: Sequence[str] | None = None) -> SiteRecordings:
-    """Put sessions of the same sites together: their repeats side by side, over the union of their stimuli.
+    """Put sessions together: their repeats side by side, over the union of their stimuli and of their sites.
 
     Parameters
     ----------
     sessions : sequence of SiteRecordings
-        One per session, of the same sites in any order, in one unit and window.
+        One per session, in one unit and window. Sites are matched by their ids alone: what has one id in two
+        sessions is taken as one site.
     normalizers : sequence of str, optional
         Ids of stimuli shown in every session; the sessions are then normalized by them first, see
         `normalize_sessions`.
@@ -34,13 +36,14 @@ def join_sessions(sessions: Sequence[SiteRecordings], normalizers: Sequence[str]
     Returns
     -------
     SiteRecordings
-        Stimuli in order of first appearance, with the first session's site table. The repeat axis holds one block per
-        session, NaN where a stimulus was not shown in it; ``meta["sessions"]`` has the meta of every session.
+        Stimuli and sites in order of first appearance, each row of the site table from the first session that has the
+        site. The repeat axis holds one block per session, NaN where a stimulus was not shown in it or it lacks the
+        site; ``meta["sessions"]`` has the meta of every session.
 
     Raises
     ------
     ValueError
-        If there is no session, sites, unit or window differ, or normalizing is not possible.
+        If there is no session, unit or window differ, or normalizing is not possible.
 
     Examples
     --------
@@ -53,7 +56,7 @@ def join_sessions(sessions: Sequence[SiteRecordings], normalizers: Sequence[str]
     >>> join_sessions([monday, tuesday], normalizers=["a", "b"]).mean().ravel().round(2)
     array([1.42, 4.58], dtype=float32)
     """
-    first, *others = _same_sites(sessions)
+    first, *others = _over_all_sites(sessions)
     if normalizers is not None:
         first, *others = normalize_sessions([first, *others], normalizers)
     ids = tuple(dict.fromkeys(name for session in (first, *others) for name in session.stimulus_ids))
@@ -77,26 +80,27 @@ def normalize_sessions(sessions: Sequence[SiteRecordings], normalizers: Sequence
     Parameters
     ----------
     sessions : sequence of SiteRecordings
-        One per session, of the same sites in any order, in one unit and window.
+        One per session, in one unit and window. Sites are matched by their ids alone.
     normalizers : sequence of str
         Ids of at least two stimuli shown in every session.
 
     Returns
     -------
     list of SiteRecordings
-        The sessions in the order given, with sites in the order of the first.
+        The sessions in the order given, each over the sites of all in order of first appearance.
 
     Raises
     ------
     ValueError
-        If a normalizer is missing in a session, a site answers equally to all of them, sites, unit or window differ,
-        or the recordings are time-resolved.
+        If a normalizer is missing in a session, a site answers equally to all of them, unit or window differ, or the
+        recordings are time-resolved.
 
     Notes
     -----
-    A site uses the normalizers it was recorded with in all of its sessions; in a session where it was not recorded at
-    all it stays NaN. The sd of mean responses holds their noise, so show normalizers equally often in every session:
-    a session with fewer repeats of them would be scaled down.
+    The means over d go over the sessions that have the site: one with a single session stays as it is. A site uses the
+    normalizers it was recorded with in all of its sessions; in a session that lacks it, it is NaN. The sd of mean
+    responses holds their noise, so show normalizers equally often in every session: a session with fewer repeats of
+    them would be scaled down.
 
     Examples
     --------
@@ -106,7 +110,7 @@ def normalize_sessions(sessions: Sequence[SiteRecordings], normalizers: Sequence
     >>> [day.mean().ravel().tolist() for day in normalize_sessions(days, ["a", "b"])]
     [[5.0, 7.0], [5.0, 7.0]]
     """
-    alike = _same_sites(sessions)
+    alike = _over_all_sites(sessions)
     refuse_time_resolved(alike[0], "normalizing")
     ids = as_ids(normalizers, "normalizers")
     if len(ids) < 2:
@@ -147,14 +151,36 @@ def normalize_sessions(sessions: Sequence[SiteRecordings], normalizers: Sequence
     return done
 
 
-def _same_sites(sessions: Sequence[SiteRecordings]) -> list[SiteRecordings]:
-    """Return the sessions with the sites of all in the order of the first."""
+def _over_all_sites(sessions: Sequence[SiteRecordings]) -> list[SiteRecordings]:
+    """Return every session over the sites of all in order of first appearance, NaN where it lacks one."""
     if isinstance(sessions, SiteRecordings) or not len(sessions):
         raise ValueError("no list of sessions came; give one SiteRecordings per session, such as [monday, tuesday].")
-    first, *others = sessions
-    for other in others:
-        match_measurement(first, other)
-    return [first, *(other.select_sites(first.site_ids) for other in others)]
+    ids = list(dict.fromkeys(name for session in sessions for name in session.site_ids))
+    column = {name: k for k, name in enumerate(ids)}
+    spread_out = []
+    for session in sessions:
+        n_stimuli, n_repeats, _, *bins = session.shape
+        responses = np.full((n_stimuli, n_repeats, len(ids), *bins), np.nan, dtype=np.float32)
+        responses[:, :, [column[name] for name in session.site_ids]] = session.responses
+        sites = _site_table([session, *sessions]).loc[ids]
+        spread_out.append(dataclasses.replace(session, responses=responses, sites=sites))
+        match_measurement(spread_out[0], spread_out[-1])
+    return spread_out
+
+
+def _site_table(sessions: Sequence[SiteRecordings]) -> pd.DataFrame:
+    """Return one row per site of all sessions, from the first that has it."""
+    known: set[str] = set()
+    parts: list[pd.DataFrame] = []
+    for session in sessions:
+        new = [name for name in session.site_ids if name not in known]
+        known.update(new)
+        if new or not parts:
+            parts.append(session.sites.loc[new])
+    if all(part.dtypes.equals(parts[0].dtypes) for part in parts):
+        return pd.concat(parts)
+    # pandas warns of columns that are empty in one part unless all are of one type.
+    return pd.concat([part.astype(object) for part in parts]).infer_objects()
 
 
 def _enough_normalizers(

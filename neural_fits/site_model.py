@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from neural_fits._scores_json import scores_from_json, scores_to_json
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor, for_image_batches
 from neural_fits.readout import LinearReadout
@@ -144,6 +145,13 @@ class _Predictor(nn.Module):
         from safetensors.torch import save
 
         members = self._members()
+        hashes: dict[str, str] = {}
+        for backbone in (member.extractor.backbone for member in members):
+            if hashes.setdefault(backbone.name, backbone.weights_sha256) != backbone.weights_sha256:
+                raise ValueError(
+                    f"two networks are both called {backbone.name!r}, which a loaded model could not tell apart; "
+                    "name them by Backbone(name, network) and fit again"
+                )
         tensors = {
             f"{k}.{name}": tensor.detach().cpu().contiguous()
             for k, member in enumerate(members)
@@ -156,7 +164,7 @@ class _Predictor(nn.Module):
             "ensemble": isinstance(self, Ensemble),
             "weights_sha256": sha256_bytes(weights),
             "members": [member._describe() for member in members],
-            "scores": _scores_to_json(self.scores),
+            "scores": scores_to_json(self.scores),
             "provenance": to_jsonable(self.provenance),
         }
         with atomic_folder(folder, overwrite, MODEL_FILES) as target:
@@ -247,7 +255,7 @@ class SiteModel(_Predictor):
             "layer": self.extractor.layer,
             "input_px": self.extractor.input_px,
             "info": to_jsonable(self.info),
-            "scores": _scores_to_json(self.scores),
+            "scores": scores_to_json(self.scores),
             "provenance": to_jsonable(self.provenance),
         }
 
@@ -290,9 +298,12 @@ class Ensemble(_Predictor):
             raise ValueError("an ensemble needs at least one member; none was given")
         first = members[0].info
         for member in members[1:]:
-            same = (member.site_ids, member.info.size_px, member.info.unit)
-            if same != (first.site_ids, first.size_px, first.unit):
-                raise ValueError(f"members describe different sites, sizes or units: {members[0]!r} and {member!r}")
+            fields = ("site_ids", "unit", "size_px", "size_deg", "channels")
+            if any(getattr(member.info, field) != getattr(first, field) for field in fields):
+                raise ValueError(
+                    "members describe different sites, units, or images of another size in px or deg or color: "
+                    f"{members[0]!r} and {member!r}"
+                )
         self.members = nn.ModuleList(members)
         self.info = first
         self.scores, self.provenance = scores, provenance or {}
@@ -365,7 +376,7 @@ def load_model(folder: str | Path, backbones: dict[str, nn.Module | Backbone] | 
         models = [_restore(entry, tensors, k, backbones or {}) for k, entry in enumerate(manifest["members"])]
         if not manifest["ensemble"]:
             return models[0]
-        return Ensemble(models, _scores_from_json(manifest["scores"]), manifest["provenance"])
+        return Ensemble(models, scores_from_json(manifest["scores"]), manifest["provenance"])
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(damaged) from error
 
@@ -387,16 +398,8 @@ def _restore(
     for field in ("site_ids", "natural_mean", "natural_std", "size_px"):
         info[field] = tuple(info[field])
     readout = LinearReadout(tensors[f"{k}.weight"], tensors[f"{k}.bias"])
-    return SiteModel(extractor, readout, SiteInfo(**info), _scores_from_json(entry["scores"]), entry["provenance"])
+    return SiteModel(extractor, readout, SiteInfo(**info), scores_from_json(entry["scores"]), entry["provenance"])
 
 
-def _scores_to_json(scores: pd.DataFrame | None) -> dict[str, Any] | None:
-    return None if scores is None else json.loads(scores.to_json(orient="split", double_precision=15))
-
-
-def _scores_from_json(stored: dict[str, Any] | None) -> pd.DataFrame | None:
-    if stored is None:
-        return None
-    index = pd.Index(stored["index"], name="site_id", dtype=str)
-    # JSON's null is NaN: a column of nothing else must stay a column of numbers.
-    return pd.DataFrame(stored["data"], index, stored["columns"]).apply(pd.to_numeric)
+def _described(info: SiteInfo) -> tuple[object, ...]:
+    return info.site_ids, info.unit, info.size_px, info.size_deg, info.channels

@@ -15,6 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
+from synth._cli_common import AsJson, Device, Out, Overwrite, Quiet, Seed, finish
+from synth._cli_fit import fit
+
 app = typer.Typer(
     name="npc",
     add_completion=False,
@@ -22,13 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it appears when everything is done.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same files on the same machine.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is by default.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in that folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -92,126 +88,10 @@ def demo(
         typer.echo(_control_lines(summary))
         typer.echo(f"driver explains {_percent(summary['driver_ev_median'])} of held-out variance (median over sites)")
         typer.echo(f"{summary['seconds']:.0f} s on {summary['device']}, {summary['peak_memory_mb']} MB at most")
-    _finish(summary, Path(summary["report"]), as_json)
+    finish(summary, Path(summary["report"]), as_json)
 
 
-@app.command()
-def fit(
-    stimuli: Annotated[Path, typer.Argument(help="Folder of the stimulus set that was shown.")],
-    recordings: Annotated[
-        Path, typer.Argument(help="Responses to it: .nwb .nc .h5 .mat .npz .npy .csv .parquet (see README).")
-    ],
-    out: Out = Path("npc_model"),
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Network: efficientnet-lite0, -lite1, -lite2, torchvision:NAME or timm:NAME; repeat for several. "
-            "By default lite0 and lite1."
-        ),
-    ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Layer of every --backbone; A+B reads two jointly. Repeat to let the training images choose. "
-            "Embedded networks have a default."
-        ),
-    ] = None,
-    readout: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="local (default), alternating, ridge, pls, gaussian or factorized (2019); repeat to let the training "
-            "images choose."
-        ),
-    ] = None,
-    penalty: Annotated[
-        str, typer.Option(help="best, or one_se: the strongest ridge penalty within one standard error of the best.")
-    ] = "best",
-    site: Annotated[list[str] | None, typer.Option(help="Site to fit; repeat. By default all.")] = None,
-    min_reliability: Annotated[
-        float | None, typer.Option(help="Leave out less reliable sites (judged on half of the trials), such as 0.3.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="A or B fits on one half of the photographs only, 2/3 on the second third.")
-    ] = None,
-    group: Annotated[
-        str,
-        typer.Option(
-            help="Column whose equal values stay together in splits; without it, images are split one by one."
-        ),
-    ] = "photograph",
-    folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
-    input_px: Annotated[int | None, typer.Option(min=16, help="Resize images to this side for the network.")] = None,
-    window_ms: Annotated[
-        tuple[float, float] | None, typer.Option(help="Start and end of the counting window after onset, in ms.")
-    ] = None,
-    axes: Annotated[
-        str | None, typer.Option(help="Order of the axes of a plain array, such as 'repeat stimulus site'.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Which table or array of the file, where there are several.")
-    ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder in which features are kept for the next fit.")] = None,
-    seed: Seed = 0,
-    device: Device = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Fit readouts from network features to recorded sites, and score them on held-out images.
-
-    Writes the model, scores.csv (one row a site: r, reliability, explained variance with a 95 % interval, receptive
-    field) and sites.png. Fit a driver on split A and a validator on split B, with another readout, to get forecasts
-    worth believing.
-
-    Example: npc fit natural/ recordings.nc --split A --out driver
-    """
-    from neural_fits import SiteRecordings, fit_sites
-    from neural_fits.fit import DEFAULT_BACKBONES
-    from neural_fits.site_maps import site_table, sites_png
-    from neural_fits.site_model import MODEL_FILES
-    from stimuli import StimulusSet
-    from stimuli.files import atomic_write, require_free
-    from synth.control import rounded
-    from synth.progress import Progress
-
-    require_free(out, overwrite, MODEL_FILES)
-    shown = StimulusSet.load(stimuli)
-    recorded = SiteRecordings.load(recordings, axes=axes, window_ms=window_ms, dataset=dataset)
-    with Progress(quiet) as progress:
-        model = fit_sites(
-            shown,
-            recorded.select_sites(site) if site else recorded,
-            backbone=tuple(backbone) if backbone else DEFAULT_BACKBONES,
-            layer=layer or None,
-            readout=readout or "local",
-            penalty=penalty,  # type: ignore[arg-type]
-            min_reliability=min_reliability,
-            split=split,
-            group=group,
-            folds=folds,
-            seed=seed,
-            input_px=input_px,
-            device=device,
-            cache=cache,
-            progress=progress.stage,
-        )
-    path = model.save(out, overwrite)
-    scores = site_table(model)
-    atomic_write(path / "scores.csv", scores.to_csv(float_format="%.6g"))
-    atomic_write(path / "sites.png", sites_png(model))
-    medians = {name: rounded(scores[name].median()) for name in ("r", "reliability", "explained_variance")}
-    if medians["reliability"] is None and not as_json:
-        typer.echo("no image has two repeats: reliability is unknown, and npc evaluate will need repeats")
-    if not as_json:
-        typer.echo(
-            scores.round(2).to_string(
-                max_rows=12, header=[str(name).replace("explained_variance", "EV") for name in scores]
-            )
-        )
-        typer.echo(
-            f"median over {len(scores)} sites: " + ", ".join(f"{name} {value}" for name, value in medians.items())
-        )
-    _finish({"sites": len(scores), **medians, "model": str(path)}, path, as_json)
+app.command()(fit)
 
 
 @app.command()
@@ -267,7 +147,7 @@ def synth(
             driver, wanted, seeds=range(seed, seed + images), recipe=config, device=device, progress=progress.step
         )
     made.stimuli.save(out, overwrite)
-    _finish({"images": len(made.stimuli), "objectives": len(wanted), "set": str(out)}, out, as_json)
+    finish({"images": len(made.stimuli), "objectives": len(wanted), "set": str(out)}, out, as_json)
 
 
 @app.command()
@@ -320,7 +200,7 @@ def evaluate(
     page = out / "report.html"
     if not as_json:
         typer.echo(_control_lines(report.summary))
-    _finish({**report.summary, "report": str(page)}, page, as_json)
+    finish({**report.summary, "report": str(page)}, page, as_json)
 
 
 @app.command()
@@ -349,9 +229,11 @@ def main() -> None:
         app()
     except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
         sys.exit(_say("interrupted; nothing was written", 130) if stop.code == 130 else stop.code)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ArithmeticError, ImportError, RuntimeError, MemoryError) as error:
         if os.environ.get("NPC_TRACEBACK"):
             raise
+        if isinstance(error, (RuntimeError, MemoryError)):  # of torch: no memory, no such device
+            error = type(error)(f"{error or 'out of memory'} (NPC_TRACEBACK=1 shows where)")
         full = getattr(error, "errno", None) == errno.ENOSPC
         text = "the disk is full and nothing was kept; free some space or choose another place with --out"
         sys.exit(_say(text if full else " ".join(str(error).split()), 2))
@@ -364,10 +246,6 @@ def _say(text: str, code: int) -> int:
 
 def _sites(named: list[str] | None, everything: tuple[str, ...]) -> list[str]:
     return list(everything) if named == ["all"] else list(named or [])
-
-
-def _finish(result: dict[str, Any], path: Path, as_json: bool) -> None:
-    typer.echo(json.dumps(result, allow_nan=False) if as_json else str(path))
 
 
 def _percent(value: float | None) -> str:

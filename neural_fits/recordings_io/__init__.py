@@ -70,8 +70,9 @@ def read(
         Order of the axes of an array that does not state it: words among stimulus (image), repeat (trial, repetition),
         site (neuron, unit, neuroid, electrode, channel), time, or presentation (one row per trial, with `stimulus_ids`
         beside the array), separated by spaces or commas. Ids come from arrays `stimulus_ids` (`image_ids`) and
-        `site_ids` (`neuroid_ids`) in the file, bins of a time axis from `time_bins_ms`,
-        (time, 2). For MATLAB files the order that MATLAB's ``size`` shows.
+        `site_ids` (`neuroid_ids`) in the file, bins of a time axis from `time_bins_ms`, (time, 2); stimuli and sites
+        without ids are numbered, for stimuli ``meta["stimulus_ids"]`` says so. For MATLAB files the order that
+        MATLAB's ``size`` shows.
     window_ms : tuple of float, optional
         Counting window after stimulus onset in ms, half-open. Spikes of NWB units are counted in it (70 to 170 ms
         where it is left out). Time-resolved responses are combined over it: summed where the unit holds "spike" and is

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from neural_fits._recording_checks import as_ids
 from neural_fits.recordings import SiteRecordings
-from neural_fits.recordings_io._columns import site_table, texts
+from neural_fits.recordings_io._columns import id_texts, site_table
+from neural_fits.recordings_io._numbered import NUMBERED
 from neural_fits.recordings_io._options import ReadOptions, choose, first_in, numbered, with_window
 from neural_fits.recordings_io._stack import stack
 
@@ -78,10 +79,12 @@ def from_foreign_arrays(arrays: Mapping[str, Any], options: ReadOptions, path: P
                 "stimulus each one showed; add it."
             )
         values, stimulus_ids = stack(values, shown, path)
+        meta = {}
     else:
         found = _ids(arrays, _STIMULUS_IDS, len(values), "stimulus", path)
         stimulus_ids = tuple(found or numbered("stimulus", len(values)))
-    recordings = SiteRecordings(values, stimulus_ids, site_table(site_ids), time_bins_ms=bins)
+        meta = {} if found else {"stimulus_ids": NUMBERED}
+    recordings = SiteRecordings(values, stimulus_ids, site_table(site_ids), time_bins_ms=bins, meta=meta)
     return with_window(recordings, options.window_ms, path)
 
 
@@ -126,7 +129,7 @@ def _ids(
     name = first_in(names, arrays)
     if name is None:
         return []
-    ids = texts(arrays[name])
+    ids = id_texts(arrays[name], name, path)
     if len(ids) != count:
         raise ValueError(
             f"{path.name!r} has {len(ids)} ids in {name!r} but {count} entries along the axis {axis!r}; correct axes "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,26 @@ def unpack(values: NDArray[Any], missing: Iterable[int] = ()) -> Any:
 
 def texts(values: Any) -> list[str]:
     """Return an array of text, bytes or numbers as a list of text; whole numbers without a decimal point."""
+    return [_text(v) for v in np.asarray(values).ravel().tolist()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def id_texts(values: Any, name: str, path: Path) -> list[str]:
+    """Return ids as text; refuse those that are missing (NaN, None or empty)."""
     array = np.asarray(values).ravel()
-    if array.dtype.kind == "f" and (array == np.floor(array)).all():
-        array = array.astype(np.int64)
-    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in array.tolist()]
+    ids = texts(array)
+    missing = np.flatnonzero(pd.isna(array) | np.array([not i for i in ids], dtype=bool))
+    if len(missing):
+        raise ValueError(
+            f"{path.name!r} lacks {len(missing)} of the {len(ids)} ids in {name!r}, the first in row "
+            f"{int(missing[0]) + 1}; write an id there, or leave these rows out."
+        )
+    return ids
 
 
 def site_table(site_ids: Sequence[str], columns: Mapping[str, Any] | None = None) -> pd.DataFrame:

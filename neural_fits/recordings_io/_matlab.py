@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_fits.recordings_io._columns import texts
 from neural_fits.recordings_io._options import damaged
 
 
@@ -46,7 +47,12 @@ def read_old_format(path: Path) -> dict[str, Any]:
 def _plain_text(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype != object:
         return np.char.rstrip(values) if values.dtype.kind == "U" else values
-    return np.array([str(np.ravel(cell)[0]) if np.size(cell) else "" for cell in values.ravel()], dtype=object)
+    return np.array([_cell_text(np.ravel(cell)[0]) if np.size(cell) else "" for cell in values.ravel()], dtype=object)
+
+
+def _cell_text(value: Any) -> str:
+    """Return what one cell holds as text; NaN is MATLAB's word for nothing."""
+    return "" if isinstance(value, np.floating) and np.isnan(value) else texts([value])[0]
 
 
 def arrays(file: h5py.File) -> dict[str, Any]:
@@ -80,6 +86,8 @@ def char_text(codes: Any) -> str:
     if array.dtype.kind in "SO":
         value = array.ravel()[0] if array.size else b""
         return value.decode() if isinstance(value, bytes) else str(value)
+    if array.dtype.kind == "f" and array.size:
+        return _cell_text(array.ravel()[0])
     if array.dtype.kind not in "iu" or array.dtype.itemsize > 4:
         return "" if not array.any() else str(array.ravel()[0])
     return array.ravel().astype("<u2").tobytes().decode("utf-16-le").rstrip("\0 ")

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from neural_fits.recordings_io._columns import texts
+from neural_fits.recordings_io._columns import id_texts
 from neural_fits.recordings_io._stack import stack
 
 PSTH = "psth_pipeline_format"
@@ -40,7 +40,7 @@ def read_binned(path: Path, name: str, places: dict[str, str]) -> dict[str, Any]
             return _psth(file, path, places)
         group = file[places[name]]
         counts = group["data"][()].astype(np.float32)  # (unit, event, bin)
-        labels = _labels(group)
+        labels = _labels(group, path)
         if "condition_indices" not in group:
             raise ValueError(
                 f"{name!r} of {path.name!r} does not say which stimulus each event was (no condition_indices); read a "
@@ -66,7 +66,7 @@ def _psth(file: h5py.File, path: Path, places: dict[str, str]) -> dict[str, Any]
         )
     item = file[places[PSTH]]
     counts = np.asarray(item["data"][()] if isinstance(item, h5py.Group) else item[()], dtype=np.float32)
-    labels = sorted(_labels(source), key=_natural)
+    labels = sorted(_labels(source, path), key=_natural)
     if counts.ndim != 4 or counts.shape[1] != len(labels):
         raise ValueError(
             f"{PSTH!r} of {path.name!r} has shape {counts.shape}; (unit, stimulus, repeat, time) with {len(labels)} "
@@ -80,9 +80,9 @@ def _psth(file: h5py.File, path: Path, places: dict[str, str]) -> dict[str, Any]
     }
 
 
-def _labels(group: h5py.Group) -> list[str]:
+def _labels(group: h5py.Group, path: Path) -> list[str]:
     if "condition_labels" in group:
-        return texts(group["condition_labels"][()])
+        return id_texts(group["condition_labels"][()], "condition_labels", path)
     return [str(i) for i in range(int(np.max(group["condition_indices"][()], initial=-1)) + 1)]
 
 

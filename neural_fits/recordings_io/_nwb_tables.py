@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,16 @@ _NOT_A_STIMULUS = frozenset({"", "nan", "none", "n/a", "omitted"})
 
 @dataclass(frozen=True)
 class Presentations:
-    """Ids and onsets (s) of what was shown and looked at, and how many rows were left out for which reason."""
+    """Ids and onsets (s) of what was shown and looked at, and how many rows were left out for which reason.
+
+    `numbers` says how numbers in the column count the images, nothing where it holds text or an IndexSeries decides.
+    """
 
     ids: list[str]
     onsets_s: NDArray[np.float64]
     column: str
     skipped: dict[str, int] = field(default_factory=dict)
+    numbers: str = ""
 
 
 def presentation_tables(nwb: Any) -> dict[str, Any]:
@@ -50,12 +55,13 @@ def table_presentations(nwb: Any, name: str, table: Any, path: Path) -> Presenta
     """Return the presentations of one table."""
     columns = plain_columns(table)
     onsets = np.asarray(table["start_time"].data[:], dtype=np.float64)
-    column, ids = _stimulus_column(nwb, name, columns, onsets, path)
+    column, ids, counted = _stimulus_column(nwb, name, columns, onsets, path)
     correct = np.ones(len(ids), dtype=bool)
     for key in _CORRECT:
         if key in columns:
             correct &= np.array([_is_true(v) for v in columns[key].tolist()], dtype=bool)
-    return _kept(ids, onsets, correct, column, f"table {name!r} of {path.name!r}")
+    kept = _kept(ids, onsets, correct, column, f"table {name!r} of {path.name!r}")
+    return dataclasses.replace(kept, numbers=counted)
 
 
 def series_presentations(nwb: Any, name: str, path: Path) -> Presentations:
@@ -77,24 +83,24 @@ def series_presentations(nwb: Any, name: str, path: Path) -> Presentations:
 
 def _stimulus_column(
     nwb: Any, table: str, columns: dict[str, Any], onsets: NDArray[np.float64], path: Path
-) -> tuple[str, list[str | None]]:
-    """Return the column that tells the images apart, and its ids: names of images in the file come first."""
+) -> tuple[str, list[str | None], str]:
+    """Return the column that tells the images apart, its ids (names of images in the file first), how they count."""
     texts = {
         k: [_text(v) for v in columns[k]] for k in (*_IDS, *_OTHERS) if k in columns and columns[k].dtype == object
     }
     known = {i for source in image_sources(nwb).values() for i in source.ids}
     for name, ids in texts.items():
         if known and {i for i in ids if i is not None} <= known:
-            return name, ids
+            return name, ids, ""
     numbers = {k: _whole(columns[k]) for k in _NUMBERS if k in columns and columns[k].dtype != object}
     candidates: dict[str, list[str | None]] = {k: texts[k] for k in _IDS if k in texts}
-    candidates |= {k: name_numbers(v, onsets, table, nwb) for k, v in numbers.items() if v is not None}
+    named = {k: name_numbers(v, onsets, table, nwb) for k, v in numbers.items() if v is not None}
+    candidates |= {k: ids for k, (ids, _) in named.items()}
     candidates |= {k: texts[k] for k in _OTHERS if k in texts}
-    for name, ids in candidates.items():
-        if len({i for i in ids if i is not None}) > 1:
-            return name, ids
+    telling = [name for name, ids in candidates.items() if len({i for i in ids if i is not None}) > 1]
     if candidates:
-        return next(iter(candidates.items()))
+        name = next(iter(telling or candidates))
+        return name, candidates[name], named[name][1] if name in named else ""
     raise ValueError(
         f"table {table!r} of {path.name!r} has columns {list(columns)}, none of which names a stimulus by text or "
         f"whole numbers; one of {', '.join((*_IDS, *_OTHERS))} is expected."

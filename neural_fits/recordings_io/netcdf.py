@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_fits.recordings import SiteRecordings
-from neural_fits.recordings_io._columns import pack, site_table, texts, unpack
+from neural_fits.recordings_io._columns import id_texts, pack, site_table, texts, unpack
 from neural_fits.recordings_io._options import NO_OPTIONS, ReadOptions, damaged, with_window
 from neural_fits.recordings_io._stack import stack
 
@@ -123,8 +123,13 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> SiteRecordings:
             "update neural-population-control."
         )
     array = _responses(dataset, path)
-    shown = texts(_coordinate(array, "presentation", ("stimulus_id", "image_id"), path).values)
-    site_ids = texts(_coordinate(array, "neuroid", ("neuroid_id", "site_id"), path).values)
+    shown, site_ids = (
+        id_texts(found.values, str(found.name), path)
+        for found in (
+            _coordinate(array, "presentation", ("stimulus_id", "image_id"), path),
+            _coordinate(array, "neuroid", ("neuroid_id", "site_id"), path),
+        )
+    )
     responses, stimulus_ids = stack(
         array.values,
         shown,

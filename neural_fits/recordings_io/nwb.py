@@ -51,7 +51,8 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> SiteRecordings:
     -------
     SiteRecordings
         The recordings; repeats are numbered in the order of the rows. Where they came from, and how many rows were
-        left out, is in `meta`.
+        left out, is in `meta`; ``meta["stimulus_numbers"]`` says whether a column of numbers counts the images from 0
+        or from 1, or that they stay numbers because it may be either.
 
     Raises
     ------
@@ -107,6 +108,8 @@ def _counted(nwb: Any, shown: Presentations, name: str, path: Path, options: Rea
     counts = count_spikes(nwb.units, shown.onsets_s, window_ms, path)
     responses, stimulus_ids = stack(counts, shown.ids, path)
     meta: dict[str, Any] = {"source": "NWB", "dataset": name, "stimulus_column": shown.column}
+    if shown.numbers:
+        meta["stimulus_numbers"] = shown.numbers
     if shown.skipped:
         meta["presentations_left_out"] = shown.skipped
     for key in ("identifier", "session_id"):

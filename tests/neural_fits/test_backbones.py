@@ -262,3 +262,16 @@ def test_weights_hash_tells_weights_apart():
 def test_impossible_preprocessing_is_refused(wrong):
     with pytest.raises(ValueError, match="three numbers, std > 0"):
         Backbone("module:x", own_network(), **wrong)
+
+
+def test_buffers_that_are_not_saved_count_in_the_hash():
+    def network(gain):
+        module = nn.Conv2d(3, 2, 1)
+        for parameter in module.parameters():
+            parameter.data.fill_(1.0)
+        module.register_buffer("gain", torch.tensor(gain), persistent=False)
+        return module
+
+    hashes = [Backbone("module:own", network(gain)).weights_sha256 for gain in (1.0, 5.0, 1.0)]
+    assert hashes[0] != hashes[1]
+    assert hashes[0] == hashes[2]

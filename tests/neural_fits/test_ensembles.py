@@ -10,6 +10,7 @@ from neural_fits.features import FeatureExtractor
 from neural_fits.fit import fit_sites
 from neural_fits.folds import part_of_groups
 from neural_fits.site_model import Ensemble, load_model
+from stimuli import StimulusSet, natural_photos
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +67,12 @@ def planted(photos, as_recordings):
 
 def test_a_known_array_needs_few_images(photos, planted, as_recordings, tmp_path):
     network, first_day, new = planted
-    how = {"backbone": network, "layer": "1", "folds": 3}
-    model = fit_sites(photos.select(range(120)), first_day.select_stimuli(photos.stimulus_ids[:120]), **how)
+    how = {"backbone": network, "layer": "1", "folds": 3, "group": "stimulus_id"}
+    model = fit_sites(photos.select(range(90)), first_day.select_stimuli(photos.stimulus_ids[:90]), **how)
     few, unseen = photos.select(range(90, 120)), photos.select(range(120, 160))
     second_day = as_recordings(new[90:120], few)
-    carried, scratch = transfer(model, few, second_day, folds=3), fit_sites(few, second_day, **how)
+    carried = transfer(model, few, second_day, folds=3, group="stimulus_id")
+    scratch = fit_sites(few, second_day, **how)
 
     def r(fitted):
         predicted = fitted.predict(unseen)
@@ -83,10 +85,42 @@ def test_a_known_array_needs_few_images(photos, planted, as_recordings, tmp_path
     np.testing.assert_array_equal(loaded.predict(unseen), carried.predict(unseen))
 
 
-def test_transfer_wants_images_of_the_same_size(photos, planted):
+def test_transfer_wants_images_of_the_same_kind(photos, planted):
     network, first_day, _ = planted
     model = fit_sites(photos, first_day, backbone=network, layer="1", folds=3)
-    from stimuli import natural_photos
-
-    with pytest.raises(ValueError, match="32 x 32 px, the model was fitted on 64 x 64 px; resize them"):
+    with pytest.raises(
+        ValueError, match=r"are 32 x 32 px, 8 deg, 3 channel.*fitted on 64 x 64 px, 8 deg.*make them alike"
+    ):
         transfer(model, natural_photos(20, size_px=32), first_day)
+    small = StimulusSet.from_arrays(photos.images(), photos.table, size_deg=2.0)
+    with pytest.raises(ValueError, match="2 deg"):
+        transfer(model, small, first_day)
+    other = fit_sites(small, first_day, backbone=network, layer="1", folds=3)
+    with pytest.raises(ValueError, match="another size in px or deg"):
+        Ensemble([model, other])
+
+
+def test_transfer_refuses_images_that_the_model_was_fitted_on(photos, as_recordings):
+    """Responses that no image explains: predictions of fitted images know them by heart, and would look held out."""
+    network = nn.Sequential(nn.Conv2d(3, 24, 8, stride=4), nn.ReLU())
+    code = np.random.default_rng(0).normal(size=(160, 6))
+    days = [as_recordings(code + 0.1 * np.random.default_rng(k).normal(size=code.shape), photos) for k in (1, 2)]
+    how = {"backbone": network, "layer": "1", "readout": "ridge", "group": "stimulus_id"}
+    model = fit_sites(photos, days[0], **how)
+    assert abs(model.scores["r"].mean()) < 0.2
+    with pytest.raises(ValueError, match=r"160 of the 160 images.*leave them out"):
+        transfer(model, photos, days[1], group="stimulus_id")
+    half = fit_sites(photos, days[0], **how, split="A")
+    with pytest.raises(ValueError, match="80 of the 160 images"):
+        transfer(half, photos, days[1], group="stimulus_id")
+    rest = photos.select(part_of_groups(np.asarray(photos.stimulus_ids), "B", 0))
+    carried = transfer(half, rest, days[1].select_stimuli(rest.stimulus_ids), group="stimulus_id")
+    assert abs(carried.scores["r"].mean()) < 0.2
+    crops = fit_sites(photos, days[0], **{**how, "group": "photograph"}, split="A")
+    with pytest.raises(ValueError, match="other parts of the same photographs"):
+        transfer(crops, photos, days[1])
+
+
+def test_parts_make_the_splits_themselves(photos, recorded):
+    with pytest.raises(ValueError, match="leave split out"):
+        fit_parts(photos, recorded, 2, split="A")

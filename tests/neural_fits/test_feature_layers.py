@@ -98,13 +98,13 @@ def test_several_layers_are_those_of_separate_passes(case, images):
 def test_several_layers_cost_as_much_as_the_deepest(case, images):
     backbone, asked = case
     counts = []
-    for layers in ([layer] for layer in asked):
+    for layers in (*([layer] for layer in asked), asked):
+        extractor = FeatureExtractor(backbone, layers)
+        extractor(images)  # where channels = height = width a first pass tells them apart
         with FlopCounterMode(display=False) as counter:
-            FeatureExtractor(backbone, layers)(images)
+            extractor(images)
         counts.append(counter.get_total_flops())
-    with FlopCounterMode(display=False) as counter:
-        FeatureExtractor(backbone, asked)(images)
-    assert counter.get_total_flops() == max(counts) > 1e6
+    assert counts[-1] == max(counts[:-1]) > 1e6
 
 
 def test_gradient_of_several_layers_is_the_sum_of_theirs(images):

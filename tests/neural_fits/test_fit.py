@@ -12,6 +12,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold
 from torch import nn
 
+from neural_fits.backbones import Backbone
 from neural_fits.cross_validation import READOUTS
 from neural_fits.features import FeatureExtractor
 from neural_fits.fit import best_device, fit_sites
@@ -189,9 +190,13 @@ def test_several_networks_make_an_ensemble(few, recorded, tiny, tmp_path):
         pd.testing.assert_frame_equal(member.scores, alone.scores)
     assert (fitted.scores["r"] > np.minimum(single[0].scores["r"], single[1].scores["r"]) - 0.05).all()
     assert not fitted.scores["r"].equals(single[0].scores["r"])
-    folder = fitted.save(tmp_path / "model")
-    with pytest.raises(ValueError, match="other weights"):  # two networks of one class need names of their own
-        load_model(folder, {"module:Sequential": tiny})
+    with pytest.raises(ValueError, match=r"both called 'module:Sequential'.*name them"):
+        fitted.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    named = [Backbone(name, network) for name, network in (("module:tiny", tiny), ("module:other", other))]
+    renamed = fit_sites(few, recorded, backbone=named, layer="1")
+    loaded = load_model(renamed.save(tmp_path / "model"), {"module:tiny": named[0], "module:other": named[1]})
+    np.testing.assert_array_equal(loaded.predict(few), renamed.predict(few))
 
 
 def test_random_state_of_the_process_is_left_alone(few, recorded, global_rng_untouched):
@@ -207,7 +212,8 @@ WRONG = {
     "penalty": ({"penalty": "1se"}, "penalty rule '1se' is unknown; give 'best' or 'one_se'"),
     "no penalty": ({"readout": "pls", "penalty": "one_se"}, "'pls' has no ridge penalty"),
     "too reliable": ({"min_reliability": 0.99}, "none of the 6 sites reaches a reliability of 0.99"),
-    "joined twice": ({"layer": "1+1"}, "twice|once"),
+    "joined twice": ({"layer": "1+1"}, "asked twice"),
+    "stray plus": ({"layer": "1+"}, "'1\\+' has an empty name"),
     "backbone": ({"backbone": "eficientnet-lite0"}, "did you mean 'efficientnet-lite"),
     "layer": ({"layer": "3"}, "no layer '3'"),
     "no layer": ({"layer": None}, "no default layer; name one with layer="),
@@ -368,3 +374,23 @@ def test_many_stimuli_are_streamed_to_the_same_answer(photos, brain, lite0, monk
     np.testing.assert_allclose(streamed.scores["r"], at_once.scores["r"], atol=2e-3)
     few = photos.select(range(20))
     np.testing.assert_allclose(streamed.predict(few), at_once.predict(few), rtol=2e-3, atol=2e-3)
+
+
+def test_a_missing_label_is_a_group_of_its_own(few, recorded, tiny):
+    table = few.table.assign(photograph=few.table["photograph"].astype(object).where(np.arange(80) % 4 > 0, np.nan))
+    some = StimulusSet.from_arrays(few.images(), table, size_deg=few.size_deg)
+    scores = fit_sites(some, recorded, backbone=tiny, layer="1", folds=3).scores
+    assert (scores["n_stimuli"] == 80).all()
+
+
+def test_one_group_is_said_in_words(few, recorded, tiny):
+    same = StimulusSet.from_arrays(few.images(), few.table.assign(photograph="one"), size_deg=few.size_deg)
+    with pytest.raises(ValueError, match="all stimuli belong to one group, so none can be held out"):
+        fit_sites(same, recorded, backbone=tiny, layer="1")
+
+
+def test_provenance_knows_the_pixels(few, recorded, tiny):
+    inverted = StimulusSet.from_arrays(1 - few.images(), few.table, size_deg=few.size_deg)
+    records = [fit_sites(s, recorded, backbone=tiny, layer="1", folds=3).provenance for s in (few, inverted)]
+    assert records[0]["inputs"]["stimuli"] != records[1]["inputs"]["stimuli"]
+    assert not set(records[0]["fitted_on"]["images"]) & set(records[1]["fitted_on"]["images"])

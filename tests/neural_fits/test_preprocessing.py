@@ -106,11 +106,59 @@ def test_a_site_missing_in_a_session_stays_missing_and_leaves_the_others_alone()
         assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
+def test_sessions_may_have_different_sites_and_join_over_the_union():
+    trials = np.random.default_rng(0).normal(size=(2, 2, 3)).astype(np.float32)
+    monday, tuesday, friday = (
+        dataclasses.replace(recordings_of(trials + k, "ab", names), sites=pd.DataFrame(columns, pd.Index(names)))
+        for k, (names, columns) in enumerate(
+            (
+                (["s2", "s0", "s5"], {"region": ["V4", "V4", "IT"], "depth": [1, 2, 3]}),
+                (["s7", "s5", "s0"], {"region": ["V1", "V2", "V3"], "laser": [None, None, None]}),
+                (["s0", "s2", "s5"], {"region": ["x", "y", "z"], "depth": [7, 8, 9]}),
+            )
+        )
+    )
+    joined = join_sessions([monday, tuesday, friday])
+    assert joined.site_ids == ["s2", "s0", "s5", "s7"]
+    assert joined.shape == (2, 6, 4)
+    np.testing.assert_array_equal(joined.responses[:, :2, :3], monday.responses)
+    np.testing.assert_array_equal(joined.responses[:, 2:4, [3, 2, 1]], tuesday.responses)
+    np.testing.assert_array_equal(joined.responses[:, 4:, [1, 0, 2]], friday.responses)
+    assert np.isnan(joined.responses[:, 2:4, 0]).all()  # s2 on Tuesday
+    assert np.isnan(joined.responses[:, [0, 1, 4, 5], 3]).all()  # s7 on Monday and Friday
+    assert joined.sites["region"].tolist() == ["V4", "V4", "IT", "V1"]  # of the first session with the site
+    np.testing.assert_array_equal(joined.sites["depth"], [1, 2, 3, np.nan])
+    alike = join_sessions([monday, friday])
+    pd.testing.assert_frame_equal(alike.sites, monday.sites)
+    apart = join_sessions([monday.select_sites(["s2"]), tuesday.select_sites(["s7"])])  # no site in common
+    np.testing.assert_array_equal(apart.n_repeats, [[2, 2], [2, 2]])
+
+
+def test_a_site_is_normalized_over_the_sessions_that_have_it():
+    sessions, *_ = days(noise=0.1)
+    ids = ["n0", "n1", "n2"]
+    pair = normalize_sessions(sessions, ids)
+    fewer = [sessions[0], sessions[1].select_sites(["s3", "s0"]), sessions[0].select_sites(["s1"])]
+    joined = join_sessions(fewer, normalizers=ids)
+    assert joined.site_ids == ["s0", "s1", "s2", "s3"]
+    first, second = joined.select_stimuli(sessions[0].stimulus_ids), joined.select_stimuli(sessions[1].stimulus_ids)
+    np.testing.assert_allclose(first.responses[:, :3, [0, 3]], pair[0].responses[:, :, [0, 3]], rtol=1e-5)
+    np.testing.assert_allclose(second.responses[:, 3:5, [0, 3]], pair[1].responses[:, :, [0, 3]], rtol=1e-5)
+    np.testing.assert_allclose(first.responses[:, :3, [1, 2]], sessions[0].responses[:, :, [1, 2]], rtol=1e-5)
+    assert np.isnan(joined.responses[:, 3:5, [1, 2]]).all()
+    assert np.isnan(joined.responses[:, 5:, [0, 2, 3]]).all()
+    found = normalize_sessions(fewer, ids)
+    assert [session.site_ids for session in found] == [joined.site_ids] * 3
+
+
 def test_joining_keeps_time_bins_but_normalizing_asks_for_a_window():
     trials = np.random.default_rng(0).normal(size=(3, 2, 2, 2))
     session = recordings_of(trials, time_bins_ms=((0, 50), (50, 100)))
     joined = join_sessions([session, session])
     assert joined.shape == (3, 4, 2, 2)
+    one = join_sessions([session, session.select_sites(["s1"])])
+    np.testing.assert_array_equal(one.responses[:, 2:, 1], session.responses[:, :, 1])
+    assert np.isnan(one.responses[:, 2:, 0]).all()
     np.testing.assert_array_equal(joined.responses[:, 2:], session.responses)
     with pytest.raises(ValueError, match="in_window"):
         join_sessions([session, session], normalizers=["i0", "i1"])
@@ -131,8 +179,6 @@ def test_sessions_that_cannot_be_joined_are_refused():
         join_sessions(sessions[0])
     with pytest.raises(ValueError, match="unit is"):
         join_sessions([sessions[0], dataclasses.replace(sessions[1], unit="Hz")])
-    with pytest.raises(ValueError, match="4 and 3 sites"):
-        join_sessions([sessions[0], sessions[1].select_sites(["s0", "s1", "s2"])])
     silent = dataclasses.replace(sessions[1], responses=sessions[1].responses.copy())
     silent.responses[:, :, 1] = 0.1
     with pytest.raises(ValueError, match=r"1 sites answer equally to all normalizers.*'s1' in session 2"):

@@ -212,6 +212,13 @@ def test_a_brain_score_assembly_is_read(tmp_path, id_name):
     np.testing.assert_array_equal(recorded.responses[:, :, 1], [[5, 7, 9], [8, 6, nan]])
 
 
+def test_an_assembly_without_some_image_ids_is_refused(tmp_path):
+    ids = ("presentation", [7.0, np.nan, 8.0, 7.0, np.nan])
+    brain_score_file(tmp_path / "x.nc", coords={"image_id": ids})
+    with pytest.raises(ValueError, match=r"'x\.nc' lacks 2 of the 5 ids in 'image_id', the first in row 2"):
+        SiteRecordings.load(tmp_path / "x.nc")
+
+
 def test_several_time_bins_become_a_time_axis(tmp_path):
     values = np.arange(30.0).reshape(2, 5, 3)
     bins = {"time_bin_start": ("time_bin", [0, 10, 20]), "time_bin_end": ("time_bin", [10, 20, 30])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from scipy.io import savemat
 
 from neural_fits.recordings import SiteRecordings
 from neural_fits.recordings_io import _header, tvsd
+from neural_fits.recordings_io._matlab import char_text
 from neural_fits.recordings_io._options import adds_up
 from neural_fits.recordings_io.images import load_stimuli
 
@@ -141,6 +144,48 @@ def test_ids_that_occur_twice_are_refused(trials, tmp_path):
     path = put(tmp_path / "x.h5", rates=trials, stimulus_ids=list("abca"))
     with pytest.raises(ValueError, match=r"stimulus_ids of 'x\.h5' must be unique.*'a'"):
         SiteRecordings.load(path, axes="stimulus repeat site")
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz"])
+def test_missing_ids_are_refused_and_whole_numbers_have_no_point(tmp_path, suffix):
+    counts = np.arange(10.0).reshape(5, 2)
+    path = put(tmp_path / f"x{suffix}", counts=counts, stimulus_ids=np.array([2, np.nan, 1, np.nan, 2]))
+    with pytest.raises(ValueError, match=r"lacks 2 of the 5 ids in 'stimulus_ids', the first in row 2; write"):
+        SiteRecordings.load(path, axes="presentation site")
+    path = put(tmp_path / f"y{suffix}", counts=counts, stimulus_ids=["a", "b", "", "a", "b"])
+    with pytest.raises(ValueError, match=r"lacks 1 of the 5 ids in 'stimulus_ids', the first in row 3"):
+        SiteRecordings.load(path, axes="presentation site")
+    path = put(tmp_path / f"z{suffix}", counts=counts, stimulus_ids=np.array([2, 1.5, 1, 1, 2]))
+    assert SiteRecordings.load(path, axes="presentation site").stimulus_ids == ("2", "1.5", "1")
+
+
+def test_cells_of_numbers_are_ids_too(tmp_path):
+    ids = np.array([3.0, "a", 0.0, 4.5], dtype=object)
+    savemat(tmp_path / "x.mat", {"rates": np.ones((4, 2)), "stimulus_ids": ids})
+    assert SiteRecordings.load(tmp_path / "x.mat", axes="stimulus site").stimulus_ids == ("3", "a", "0", "4.5")
+    assert [char_text(np.array([[v]])) for v in (3.0, 0.0, 4.5, np.nan)] == ["3", "0", "4.5", ""]
+    savemat(tmp_path / "y.mat", {"rates": np.ones((2, 2)), "stimulus_ids": np.array(["a", np.nan], dtype=object)})
+    with pytest.raises(ValueError, match="lacks 1 of the 2 ids in 'stimulus_ids', the first in row 2"):
+        SiteRecordings.load(tmp_path / "y.mat", axes="stimulus site")
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".npy"])
+def test_stimuli_that_were_only_numbered_say_why_they_match_nothing(trials, tmp_path, suffix):
+    recorded = SiteRecordings.load(put(tmp_path / f"x{suffix}", data=trials), axes="stimulus repeat site")
+    assert recorded.meta == {"stimulus_ids": "numbered by their order; the file names none"}
+    why = r"; the file of recordings names no stimuli, so they were numbered; put an array stimulus_ids into it\.$"
+    with pytest.raises(ValueError, match=r"4 of the 4 stimuli have no recording.*" + why):
+        recorded.align(list("abcd"))
+    assert recorded.align(recorded.stimulus_ids[::-1]).stimulus_ids == recorded.stimulus_ids[::-1]
+    renamed = dataclasses.replace(recorded, stimulus_ids=tuple("abcd"))
+    with pytest.raises(ValueError, match="1 of the 1 stimuli have no recording") as caught:
+        renamed.align(["e"])
+    assert "numbered" not in str(caught.value)
+
+
+def test_stimuli_named_by_the_file_carry_no_note(trials, tmp_path):
+    path = put(tmp_path / "x.npz", data=trials, stimulus_ids=list("abcd"))
+    assert SiteRecordings.load(path, axes="stimulus repeat site").meta == {}
 
 
 def test_python_objects_are_never_unpickled(tmp_path):

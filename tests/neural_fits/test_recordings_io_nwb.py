@@ -122,6 +122,41 @@ def test_numbers_are_names_through_the_order_of_the_images(tmp_path, first):
     recorded = SiteRecordings.load(write(nwb, tmp_path / "x.nwb"))
     assert_expected(recorded)
     assert set(recorded.stimulus_ids) == set(load_stimuli(tmp_path / "x.nwb", size_deg=8.0).stimulus_ids)
+    assert recorded.meta["stimulus_numbers"] == f"{first}-based"
+
+
+def test_numbers_that_may_count_from_zero_or_one_stay_numbers_and_match_no_images(tmp_path):
+    nwb = new_file()
+    add_units(nwb)
+    add_images(nwb, names=[f"im{k}" for k in range(5)])
+    add_trials(nwb, stimulus_presented=[1, 2, 3, 1, 4, -1])
+    recorded = SiteRecordings.load(write(nwb, tmp_path / "x.nwb"))
+    assert recorded.stimulus_ids == ("1", "2", "3", "4")
+    assert "0 never occurs, and the largest is 4 with 5 images" in recorded.meta["stimulus_numbers"]
+    with pytest.raises(ValueError, match="5 of the 5 stimuli have no recording"):
+        recorded.align(load_stimuli(tmp_path / "x.nwb", size_deg=8.0), extra="drop")
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]])
+def test_numbers_beyond_the_images_stay_numbers(tmp_path, numbers):
+    nwb = new_file()
+    add_units(nwb)
+    add_images(nwb, names=[f"im{k}" for k in range(5)])
+    add_trials(nwb, stimulus_presented=numbers)
+    recorded = SiteRecordings.load(write(nwb, tmp_path / "x.nwb"))
+    assert recorded.stimulus_ids == tuple(map(str, numbers))
+    assert "stimulus_numbers" not in recorded.meta
+
+
+def test_zero_shown_with_the_last_images_missing_counts_from_zero(tmp_path):
+    nwb = new_file()
+    add_units(nwb)
+    add_images(nwb, names=[f"im{k}" for k in range(5)])
+    add_trials(nwb, stimulus_presented=[2.0, 0.0, np.nan, 1.0, 2.0, 1.0])
+    recorded = SiteRecordings.load(write(nwb, tmp_path / "x.nwb"))
+    assert recorded.stimulus_ids == ("im2", "im0", "im1")
+    assert recorded.meta["stimulus_numbers"] == "0-based"
+    assert recorded.meta["presentations_left_out"] == {"no stimulus": 1}
 
 
 def test_numbers_without_an_order_of_images_stay_numbers(tmp_path):
@@ -140,7 +175,9 @@ def test_an_index_series_with_the_same_onsets_knows_better_than_the_numbers(tmp_
     add_trials(nwb, stimulus_presented=[(40, 7, 99)[i] for i, _ in SHOWN])
     data, times = np.array([i for i, _ in SHOWN], dtype=np.uint32), np.array([t for _, t in SHOWN])
     nwb.add_stimulus(IndexSeries(name="shown", data=data, indexed_images=images, unit="N/A", timestamps=times))
-    assert_expected(SiteRecordings.load(write(nwb, tmp_path / "x.nwb")))
+    recorded = SiteRecordings.load(write(nwb, tmp_path / "x.nwb"))
+    assert_expected(recorded)
+    assert "stimulus_numbers" not in recorded.meta
 
 
 def test_a_column_of_image_names_is_preferred_to_other_texts(tmp_path):

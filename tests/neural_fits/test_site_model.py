@@ -272,7 +272,7 @@ def test_parts_that_do_not_fit_are_refused(own):
         SiteInfo(IDS, *((1.0,) * 3,) * 2, (20, 20), 8.0, "spikes/s"),
         SiteInfo(IDS, *((1.0,) * 3,) * 2, (16, 16), 8.0, "mV"),
     ):
-        with pytest.raises(ValueError, match="different sites, sizes or units"):
+        with pytest.raises(ValueError, match="different sites, units, or images of another size"):
             Ensemble([own, make_model(own_network(), "3", changed)])
 
 

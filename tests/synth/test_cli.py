@@ -110,6 +110,46 @@ def test_fit_asks_for_what_a_file_does_not_say(lab, monkeypatch, capsys, tmp_pat
     assert "100 of the 100 stimuli have no recording" in err  # numbered ids are not those of the set
 
 
+def test_sessions_are_joined_and_an_array_is_carried_on(lab, monkeypatch, capsys, tmp_path):
+    folder, brain = lab
+    natural = StimulusSet.load(folder / "natural")
+    brain.record(natural, n_repeats=2, seed=5).save(tmp_path / "day2.nc")
+    files = (folder / "natural.nc", tmp_path / "day2.nc")
+    how = ("--backbone", "efficientnet-lite0", "--layer", "blocks.2", "--folds", 3, "-q")
+    normalizers = [part for name in natural.stimulus_ids[:20] for part in ("--normalizer", name)]
+    code, out, _ = npc(
+        monkeypatch, capsys, "fit", folder / "natural", *files, "--out", tmp_path / "joined", *how, *normalizers,
+        "--no-outliers", "--parts", 2,
+    )  # fmt: skip
+    assert code == 0
+    assert "median over 3 sites" in out
+    model = load_model(tmp_path / "joined")
+    assert len(model.members) == 2
+    carry = ("fit", folder / "natural", folder / "natural.nc", "--transfer", tmp_path / "joined")
+    code, _, err = npc(monkeypatch, capsys, *carry, "--out", tmp_path / "carried", "-q")
+    assert code == 2
+    assert "100 of the 100 images" in err
+    code, _, err = npc(monkeypatch, capsys, *carry, "--out", tmp_path / "carried", "--readout", "ridge")
+    assert code == 2
+    assert "leave --readout out" in err
+    code, _, err = npc(
+        monkeypatch, capsys, "fit", folder / "natural", files[0], "--normalizer", "a", "--out", tmp_path / "x"
+    )
+    assert code == 2
+    assert "more than one file" in err
+
+
+def test_a_missing_library_is_one_sentence(lab, monkeypatch, capsys, tmp_path):
+    folder, _ = lab
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "day.parquet").write_bytes(b"PAR1")
+    code, _, err = npc(
+        monkeypatch, capsys, "fit", folder / "natural", tmp_path / "day.parquet", "--out", tmp_path / "m"
+    )
+    assert code == 2
+    assert err.count("\n") == 1
+
+
 def test_same_seed_same_bytes_whatever_the_process_did_before(lab, monkeypatch, capsys, tmp_path):
     folder, _ = lab
     sets = []
