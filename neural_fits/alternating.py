@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neural_fits._descent import standardize
 from neural_fits.local import RELATIVE_ALPHAS as CHANNEL_ALPHAS
-from neural_fits.local import fit_pooled, gaussian_windows, pool_windows
+from neural_fits.local import fit_windows, gaussian_windows, pool_windows, window_weights
 from neural_fits.loo import RELATIVE_ALPHAS as MASK_ALPHAS
 from neural_fits.loo import PenaltyRule, ridge_weights
 from neural_fits.readout import LinearReadout
@@ -61,11 +61,11 @@ def smooth_basis(height: int, width: int) -> Tensor:
 def fit_alternating(features: Tensor, responses: Tensor, rule: PenaltyRule = "best") -> LinearReadout:
     """Fit masks and channel weights on complete responses by alternating ridge regression.
 
-    The first mask s is the mean of the site's best windows. Channel weights d given the mask are ridge regression on
-    ``sum_p s_p F_cp``; the mask given the channels is ridge regression on ``Z_p = sum_c d_c F_cp`` under a Gaussian
-    prior that is smooth and local: covariance ``e_p e_q exp(-|p - q|^2 / (2 l^2))``, with e the first mask to a power
-    below 1. A site keeps the pair of the smallest leave-one-out error of its channel weights, so that by this measure
-    it is never worse than its first mask.
+    The first mask s is the site's mean window, as `window_weights` weighs them. Channel weights d given the mask are
+    ridge regression on ``sum_p s_p F_cp``; the mask given the channels is ridge regression on ``Z_p = sum_c d_c F_cp``
+    under a Gaussian prior that is smooth and local: covariance ``e_p e_q exp(-|p - q|^2 / (2 l^2))``, with e the first
+    mask to a power below 1. A site keeps the pair of the smallest leave-one-out error of its channel weights, so that
+    by this measure it is never worse than its first mask.
 
     Parameters
     ----------
@@ -110,12 +110,10 @@ def fit_alternating(features: Tensor, responses: Tensor, rule: PenaltyRule = "be
 
 
 def _best_windows(inputs: Tensor, targets: Tensor, rule: PenaltyRule) -> Tensor:
-    """Return the mean (site, position) of the windows that the local readout would average."""
+    """Return the mean (site, position) of the windows as the local readout weighs them."""
     windows = gaussian_windows(*inputs.shape[2:]).to(inputs).flatten(1)
-    local = fit_pooled(pool_windows(inputs).features, targets, rule)
-    chosen = local.weight[..., 0].ne(0).any(1).to(inputs)
-    chosen[chosen.sum(1) == 0] = 1  # nothing varied: one window is as good as another
-    return chosen @ windows / chosen.sum(1, keepdim=True)
+    _, error, _ = fit_windows(pool_windows(inputs).features, targets, rule)
+    return window_weights(error, len(targets)).T @ windows
 
 
 def _fit_channels(inputs: Tensor, targets: Tensor, mask: Tensor, rule: PenaltyRule) -> tuple[Tensor, Tensor]:

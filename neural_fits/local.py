@@ -1,8 +1,8 @@
 """Local readout: a site sees the image through a receptive-field window and weighs channels, not places.
 
 In: features and responses. Out: a `LinearReadout`. Features are pooled by Gaussian windows; channels, each on its own
-scale, are fitted by ridge in each window; a site averages its best windows. Used by `fit_sites(readout="local")`, the
-default, and as the start of `alternating`.
+scale, are fitted by ridge in each window; a site averages windows, weighed by their errors. Used by
+`fit_sites(readout="local")`, the default, and as the start of `alternating`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from neural_fits.readout import Compressed, LinearReadout
 WINDOWS = ((0.1, 6), (0.16, 5), (0.24, 4))
 #: first and last center, as fractions of the side
 WINDOW_SPAN = (0.15, 0.85)
-#: windows averaged for each site
-BEST_WINDOWS = 8
+#: how sharply windows are weighed by their errors, see `window_weights`: a twentieth of the stimuli
+SHARPNESS = 1 / 20
 #: penalties tried, relative to the mean squared norm of a stimulus's pooled channels
 RELATIVE_ALPHAS = tuple(10.0 ** (k / 2) for k in range(-6, 4))
 #: windows solved at once: more need memory, fewer are slower
@@ -76,13 +76,31 @@ def pool_windows(features: Tensor) -> Compressed:
     return Compressed((features.flatten(2) @ windows.flatten(1).T).div_(scale)[..., None], expand)
 
 
-def fit_pooled(
-    pooled: Tensor, responses: Tensor, rule: PenaltyRule = "best", windows: int = BEST_WINDOWS
-) -> LinearReadout:
-    """Fit channel weights by ridge in every window and average the best windows of every site.
+def window_weights(error: Tensor, stimuli: int) -> Tensor:
+    """Weigh windows by how well they predict.
 
-    In window m, ridge with a penalty per site by closed-form leave-one-out gives channel weights ``d_m`` and an error;
-    the readout is the mean of ``d_m`` over the windows of the smallest errors.
+    ``a_m = exp(-SHARPNESS n (e_m / e_best - 1))``, scaled to sum 1: the fewer stimuli n, the less an error e tells, and
+    the more windows share the readout. Half of n in place of a twentieth would be their likelihood, which trusts the
+    errors too much because windows overlap.
+
+    Parameters
+    ----------
+    error : Tensor, (window, site)
+        Mean squared leave-one-out error.
+    stimuli : int
+        Number of stimuli n.
+
+    Returns
+    -------
+    Tensor, (window, site)
+        Weights.
+    """
+    best = error.amin(0).clamp(min=torch.finfo(error.dtype).tiny)
+    return torch.softmax(-SHARPNESS * stimuli * (error / best - 1), 0)
+
+
+def fit_windows(pooled: Tensor, responses: Tensor, rule: PenaltyRule = "best") -> tuple[Tensor, Tensor, Tensor]:
+    """Fit channel weights by ridge in every window for every site.
 
     Parameters
     ----------
@@ -92,27 +110,51 @@ def fit_pooled(
         Complete responses.
     rule : {"best", "one_se"}
         How the penalty is chosen, see `leave_one_out`.
-    windows : int
-        How many windows a site averages.
+
+    Returns
+    -------
+    weight : Tensor, (site, channel, window)
+        Channel weights.
+    error : Tensor, (window, site)
+        Their mean squared leave-one-out errors.
+    center : Tensor, (channel, window)
+        Mean pooled features.
+    """
+    centered = responses - responses.mean(0)
+    weights, errors, centers = [], [], []
+    for some in pooled[..., 0].split(_WINDOWS_AT_ONCE, dim=2):
+        part = some.permute(2, 0, 1).contiguous()
+        centers.append(part.mean(1).T)
+        part -= centers[-1].T[:, None]
+        weight, loo = ridge_weights(part, centered, RELATIVE_ALPHAS, rule)
+        errors.append(loo.error)
+        weights.append(weight.permute(2, 1, 0))
+    return torch.cat(weights, 2), torch.cat(errors), torch.cat(centers, 1)
+
+
+def fit_pooled(pooled: Tensor, responses: Tensor, rule: PenaltyRule = "best") -> LinearReadout:
+    """Fit every window and average them, each weighed by its error.
+
+    In window m, ridge with a penalty per site by closed-form leave-one-out gives channel weights ``d_m`` and an error;
+    the readout is ``a_m d_m`` in window m, with the weights of `window_weights`.
+
+    Parameters
+    ----------
+    pooled : Tensor, (stimulus, channel, window, 1)
+        Features as `pool_windows` gives them.
+    responses : Tensor, (stimulus, site)
+        Complete responses.
+    rule : {"best", "one_se"}
+        How the penalty is chosen, see `leave_one_out`.
 
     Returns
     -------
     LinearReadout
-        Weights (site, channel, window, 1), zero but in a site's best windows.
+        Weights (site, channel, window, 1).
     """
-    mean = responses.mean(0)
-    errors, weights, centers = [], [], []
-    for some in pooled[..., 0].split(_WINDOWS_AT_ONCE, dim=2):
-        part = some.permute(2, 0, 1).contiguous()
-        centers.append(part.mean(1))
-        part -= centers[-1][:, None]
-        weight, loo = ridge_weights(part, responses - mean, RELATIVE_ALPHAS, rule)
-        errors.append(loo.error)
-        weights.append(weight.permute(2, 1, 0))  # (site, channel, window)
-    best = torch.cat(errors).argsort(0)[:windows].T  # (site, rank)
-    chosen = torch.zeros(len(best), 1, pooled.shape[2]).to(pooled).scatter_(2, best[:, None], 1 / best.shape[1])
-    weight = torch.cat(weights, 2) * chosen
-    return LinearReadout(weight[..., None], mean - (weight * torch.cat(centers).T).sum((1, 2)))
+    weight, error, center = fit_windows(pooled, responses, rule)
+    weight = weight * window_weights(error, len(responses)).T[:, None]
+    return LinearReadout(weight[..., None], responses.mean(0) - (weight * center).sum((1, 2)))
 
 
 def fit_local(features: Tensor, responses: Tensor, rule: PenaltyRule = "best") -> LinearReadout:
@@ -130,7 +172,7 @@ def fit_local(features: Tensor, responses: Tensor, rule: PenaltyRule = "best") -
     Returns
     -------
     LinearReadout
-        The fitted readout, ``mean over the best windows of window_m * d_m``.
+        The fitted readout, ``sum_m a_m window_m d_m``, see `fit_pooled`.
 
     References
     ----------

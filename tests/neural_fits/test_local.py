@@ -14,6 +14,7 @@ from neural_fits.local import (
     fit_pooled,
     gaussian_windows,
     pool_windows,
+    window_weights,
 )
 from neural_fits.readout import LinearReadout
 from neural_fits.ridge import fit_ridge
@@ -75,9 +76,8 @@ def test_windows_are_gaussians_on_a_grid_for_every_size():
     assert start == len(windows)
 
 
-@pytest.mark.parametrize("averaged", [1, 2])
 @pytest.mark.parametrize(("count", "channels"), [(24, 4), (24, 40)], ids=["n > channels", "n < channels"])
-def test_windows_and_penalties_equal_ridge_cv_in_every_window(monkeypatch, averaged, count, channels):
+def test_windows_and_penalties_equal_ridge_cv_in_every_window(monkeypatch, count, channels):
     rng = np.random.default_rng(0)
     scale = rng.uniform(0.5, 4, channels)[:, None, None]
     features = rng.normal(size=(count, channels, 6, 6)) * scale + 1
@@ -89,7 +89,7 @@ def test_windows_and_penalties_equal_ridge_cv_in_every_window(monkeypatch, avera
     monkeypatch.setattr(local, "gaussian_windows", lambda height, width: torch.from_numpy(windows))
     inputs = torch.from_numpy(features)
     compressed = pool_windows(inputs)
-    small = fit_pooled(compressed.features, torch.from_numpy(responses), windows=averaged)
+    small = fit_pooled(compressed.features, torch.from_numpy(responses))
     predicted = compressed.expand(small)(inputs).numpy()
     np.testing.assert_allclose(small(compressed.features).numpy(), predicted, rtol=1e-8)
     for site in range(3):
@@ -97,8 +97,9 @@ def test_windows_and_penalties_equal_ridge_cv_in_every_window(monkeypatch, avera
         for few in pooled:
             alphas = np.array(RELATIVE_ALPHAS) * np.square(few - few.mean(0)).sum() / count
             fits.append(RidgeCV(alphas).fit(few, responses[:, site]))
-        best = np.argsort([-fit.best_score_ for fit in fits])[:averaged]
-        wanted = np.mean([fits[m].predict(pooled[m]) for m in best], axis=0)
+        error = np.array([-fit.best_score_ for fit in fits])
+        share = np.exp(-count / 20 * (error / error.min() - 1))
+        wanted = np.average([fits[m].predict(pooled[m]) for m in range(3)], axis=0, weights=share)
         np.testing.assert_allclose(predicted[:, site], wanted, atol=1e-6 * responses[:, site].std())
 
 
@@ -141,3 +142,15 @@ def test_channels_without_variance_give_no_nan_and_no_weight(constant):
     assert torch.isfinite(readout(features)).all()
     assert readout.weight[:, constant].abs().max() < 1e-2
     torch.testing.assert_close(readout(features).mean(0), responses.mean(0), atol=1e-3, rtol=1e-3)
+
+
+def test_few_stimuli_share_a_readout_among_more_windows():
+    error = torch.tensor([[1.0, 3.0], [1.2, 3.3], [2.0, 6.0]])
+    few, many = window_weights(error, 20), window_weights(error, 500)
+    torch.testing.assert_close(few.sum(0), torch.ones(2))
+    assert few[0, 0] < many[0, 0] < 1
+    assert (few[0] > few[1]).all()
+    assert (few[1] > few[2]).all()
+    assert many[2].max() < 1e-6
+    perfect = window_weights(torch.zeros(3, 1), 50)
+    torch.testing.assert_close(perfect, torch.full((3, 1), 1 / 3))
