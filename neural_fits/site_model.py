@@ -394,12 +394,6 @@ def _restore(
         raise ValueError(
             f"backbone {name!r} has other weights than the model was fitted on; its readout would be wrong"
         )
-    info = dict(entry["info"])
-    for field in ("site_ids", "natural_mean", "natural_std", "size_px"):
-        info[field] = tuple(info[field])
+    info = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["info"].items()}
     readout = LinearReadout(tensors[f"{k}.weight"], tensors[f"{k}.bias"])
     return SiteModel(extractor, readout, SiteInfo(**info), scores_from_json(entry["scores"]), entry["provenance"])
-
-
-def _described(info: SiteInfo) -> tuple[object, ...]:
-    return info.site_ids, info.unit, info.size_px, info.size_deg, info.channels
