@@ -58,8 +58,9 @@ def main() -> None:
                 "cpu_s": time.process_time() - cpu,
             }
             rows[name] = found
+            ev = "unknown" if unknown else f"{found['median_ev']:.3f}"
             print(
-                f"{name:58s} r {found['mean_r']:.3f}  EV {found['median_ev'] or np.nan:.3f}  {found['seconds']:4.0f} s",
+                f"{name:58s} r {found['mean_r']:.3f}  EV {ev}  {found['seconds']:4.0f} s",
                 flush=True,
             )
             return found

@@ -394,6 +394,7 @@ def _restore(
         raise ValueError(
             f"backbone {name!r} has other weights than the model was fitted on; its readout would be wrong"
         )
-    info = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["info"].items()}
+    lists = {key: tuple(value) for key, value in entry["info"].items() if isinstance(value, list)}
+    info = SiteInfo(**{**entry["info"], **lists})
     readout = LinearReadout(tensors[f"{k}.weight"], tensors[f"{k}.bias"])
-    return SiteModel(extractor, readout, SiteInfo(**info), scores_from_json(entry["scores"]), entry["provenance"])
+    return SiteModel(extractor, readout, info, scores_from_json(entry["scores"]), entry["provenance"])
