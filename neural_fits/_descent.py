@@ -38,6 +38,24 @@ class Standardized:
     target_mean: Tensor
     target_std: Tensor
 
+    def predicted(self, batch: Tensor, mask: Tensor, channels: Tensor, bias: Tensor) -> Tensor:
+        """Return standardized predictions for some stimuli.
+
+        Parameters
+        ----------
+        batch : Tensor of int
+            Stimuli.
+        mask, channels, bias : Tensor
+            As for `readout`.
+
+        Returns
+        -------
+        Tensor, (stimulus, site)
+            Predictions.
+        """
+        pooled = torch.einsum("nchw,shw->nsc", self.inputs[batch], mask)
+        return (pooled * channels).sum(2) + bias
+
     def readout(self, mask: Tensor, channels: Tensor, bias: Tensor) -> LinearReadout:
         """Return the readout in the original units.
 

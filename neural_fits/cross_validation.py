@@ -163,14 +163,8 @@ def cross_validate(
     predicted = np.full(responses.shape, np.nan, dtype=np.float32)
     inner = np.zeros((len(outer), len(options)))
     if len(options) > 1:
-        tasks = [
-            (fold, k, *part)
-            for fold, (train, _) in enumerate(outer)
-            for part in _inner_folds(train, groups, seed)
-            for k in range(len(options))
-        ]
-
-        counts = np.array([len(_inner_folds(train, groups, seed)) for train, _ in outer])
+        parts = [_inner_folds(train, groups, seed) for train, _ in outer]
+        tasks = [(fold, k, *part) for fold, inside in enumerate(parts) for part in inside for k in range(len(options))]
 
         def try_option(task: tuple[int, int, NDArray[np.int_], NDArray[np.int_]]) -> float:
             _, k, train, test = task
@@ -178,7 +172,7 @@ def cross_validate(
             return float(np.nan_to_num(pearson_r(guess, responses[test])).mean())
 
         for (fold, k, *_), r in zip(tasks, side_by_side(try_option, tasks, device), strict=True):
-            inner[fold, k] += r / counts[fold]
+            inner[fold, k] += r / len(parts[fold])
 
     def fit(fold: int) -> LinearReadout:
         (train, test), option = outer[fold], options[inner[fold].argmax()]

@@ -15,7 +15,7 @@ from torch import Tensor
 from neural_fits.cross_validation import READOUTS, Option, compress, cross_validate
 from neural_fits.fit import best_device, fit_sites
 from neural_fits.fit_task import FitTask, prepare
-from neural_fits.folds import group_labels, part_of_groups
+from neural_fits.folds import part_of_groups
 from neural_fits.readout import Compressed, LinearReadout, ReadoutFamily
 from neural_fits.recordings import SiteRecordings
 from neural_fits.ridge import fit_ridge
@@ -71,9 +71,8 @@ def fit_parts(stimuli: StimulusSet, recordings: SiteRecordings, parts: int = 3, 
     names = [f"{k}/{parts}" for k in range(1, parts + 1)]
     members = [fit_sites(stimuli, chosen, **options, split=name) for name in names]
     total, count = np.zeros(task.responses.shape), np.zeros((len(stimuli), 1))
-    groups = group_labels(stimuli, group)
     for name, member in zip(names, members, strict=True):
-        unseen = np.setdiff1d(np.arange(len(stimuli)), part_of_groups(groups, name, seed))
+        unseen = np.setdiff1d(np.arange(len(stimuli)), part_of_groups(task.groups, name, seed))
         total[unseen] += member.predict(stimuli.select(unseen))
         count[unseen] += 1
     settings = {"parts": parts, "min_reliability": minimum, "members": [member.provenance for member in members]}
@@ -157,9 +156,7 @@ def transfer(
         record = task.provenance(settings)
         models.append(SiteModel(member.extractor, fitted, task.info, task.scored(held_out), record))
         predictions.append(held_out)
-    if len(models) == 1:
-        return models[0]
-    return Ensemble(models, task.scored(np.mean(predictions, axis=0)), task.provenance(settings))
+    return task.assembled(models, predictions, settings)
 
 
 def _refuse_fitted_images(model: SiteModel | Ensemble, task: FitTask) -> None:

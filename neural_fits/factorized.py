@@ -102,8 +102,7 @@ def fit_factorized(
     bias = torch.zeros(sites, device=features.device)
 
     def loss(batch: Tensor) -> Tensor:
-        pooled = torch.einsum("nchw,shw->nsc", data.inputs[batch], mask)
-        predicted = (pooled * channels).sum(2) + bias
+        predicted = data.predicted(batch, mask, channels, bias)
         return factorized_loss(predicted, data.targets[batch], mask, channels, smoothness, ridge)
 
     descend(loss, (mask, channels, bias), count, generator)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -145,9 +144,7 @@ def fit_sites(
         record = task.provenance({**settings, **choice})
         models.append(SiteModel(readers[chosen.name], fitted, task.info, task.scored(held_out), record))
         predictions.append(held_out)
-    if len(models) == 1:
-        return models[0]
-    return Ensemble(models, task.scored(np.mean(predictions, axis=0)), task.provenance(settings))
+    return task.assembled(models, predictions, settings)
 
 
 def best_device(device: str | torch.device | None) -> torch.device:

@@ -18,10 +18,9 @@ from neural_fits.folds import Fold, group_folds, group_labels, part_of_groups
 from neural_fits.parallel import side_by_side
 from neural_fits.recordings import SiteRecordings
 from neural_fits.scores import score_intervals, site_scores
-from neural_fits.site_model import SiteInfo
+from neural_fits.site_model import Ensemble, SiteInfo, SiteModel
 from neural_fits.site_selection import select_reliable
 from stimuli import StimulusSet
-from stimuli.appearance import quantize
 from stimuli.provenance import provenance_record, sha256_bytes
 
 
@@ -77,6 +76,29 @@ class FitTask:
         table = site_scores(predicted, self.scoring, seed=self.seed)
         ends = score_intervals(predicted, self.scoring, seed=self.seed, groups=self.groups.tolist())
         return table.assign(explained_variance_low=ends["low"], explained_variance_high=ends["high"])
+
+    def assembled(
+        self, models: list[SiteModel], predictions: list[NDArray[np.float32]], settings: dict[str, Any]
+    ) -> SiteModel | Ensemble:
+        """Return the only model, or the ensemble of several, scored by the mean of their held-out predictions.
+
+        Parameters
+        ----------
+        models : list of SiteModel
+            One per network.
+        predictions : list of ndarray, (stimulus, site)
+            Their held-out predictions.
+        settings : dict
+            How they were fitted.
+
+        Returns
+        -------
+        SiteModel or Ensemble
+            The model.
+        """
+        if len(models) == 1:
+            return models[0]
+        return Ensemble(models, self.scored(np.mean(predictions, axis=0)), self.provenance(settings))
 
     def provenance(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Return the record of a fit with these settings.
@@ -165,7 +187,7 @@ def _pixel_hashes(stimuli: StimulusSet) -> list[str]:
     """Sixteen hexadecimal digits per image."""
 
     def digest(index: int) -> str:
-        return sha256_bytes(quantize(stimuli.images([index]))[0].tobytes())[:16]
+        return sha256_bytes(stimuli.codes([index]).tobytes())[:16]
 
     return side_by_side(digest, range(len(stimuli)), torch.device("cpu"))
 

@@ -94,8 +94,7 @@ def fit_gaussian(features: Tensor, responses: Tensor, seed: int = 0) -> LinearRe
 
     def loss(batch: Tensor) -> Tensor:
         mask = windows(center, log_sigma.exp(), height, width)
-        pooled = torch.einsum("nchw,shw->nsc", data.inputs[batch], mask)
-        predicted = (pooled * channels).sum(2) + bias
+        predicted = data.predicted(batch, mask, channels, bias)
         error = (predicted - data.targets[batch]).norm() / sites**0.5
         return error + RIDGE * channels.square().sum(1).mean()
 

@@ -8,33 +8,14 @@ stimuli than memory holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from neural_fits.loo import RELATIVE_ALPHAS, PenaltyRule, leave_one_out, ridge_weights
+from neural_fits.loo import RELATIVE_ALPHAS, PenaltyRule, ridge_weights
 from neural_fits.readout import Compressed, LinearReadout
 
 #: features read at once while the Gram matrix grows: no centered copy of all of them, and sums in double precision
 _COLUMNS_AT_ONCE = 1024
-
-
-@dataclass(frozen=True)
-class DualRidge:
-    """Ridge solution of several sites in the dual.
-
-    Parameters
-    ----------
-    dual : Tensor, (stimulus, site)
-        Coefficients: predictions are ``centered Gram row @ dual + mean response``.
-    alpha : Tensor, (site,)
-        Chosen penalties.
-    """
-
-    dual: Tensor
-    alpha: Tensor
 
 
 def gram(features: Tensor) -> Tensor:
@@ -76,42 +57,6 @@ def center(kernel: Tensor, train: Tensor, test: Tensor | None = None) -> Tensor:
     inner = kernel[train][:, train]
     block = inner if test is None else kernel[test][:, train]
     return block - block.mean(1, keepdim=True) - inner.mean(0, keepdim=True) + inner.mean()
-
-
-def solve_dual(kernel: Tensor, responses: Tensor, alphas: Sequence[float] | None = None) -> DualRidge:
-    """Solve ridge regression for every site from a Gram matrix alone.
-
-    With ``K = U diag(l) U^T``, the dual coefficients are ``U diag(1 / (l + a)) U^T y``; penalties by `leave_one_out`.
-
-    Parameters
-    ----------
-    kernel : Tensor, (stimulus, stimulus)
-        Gram matrix centered over these stimuli.
-    responses : Tensor, (stimulus, site)
-        Complete responses.
-    alphas : sequence of float, optional
-        Penalties tried; by default `RELATIVE_ALPHAS` times the mean of the diagonal.
-
-    Returns
-    -------
-    DualRidge
-        Coefficients and penalties, float64.
-
-    Examples
-    --------
-    >>> x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    >>> x = x - x.mean(0)
-    >>> solution = solve_dual(x @ x.T, x[:, :1])
-    >>> bool((x.T @ solution.dual)[0, 0] > 0.99)
-    True
-    """
-    responses = responses.double()  # a mean rounded to float32 would decide between small penalties
-    values, vectors = torch.linalg.eigh(kernel.double())
-    values = values.clamp(min=0)
-    if alphas is None:
-        alphas = [relative * max(values.mean().item(), 1e-12) for relative in RELATIVE_ALPHAS]
-    loo = leave_one_out(vectors, values, responses - responses.mean(0), alphas)
-    return DualRidge(vectors @ (loo.rotated / (values[:, None] + loo.alpha)), loo.alpha)
 
 
 def fit_ridge(features: Tensor, responses: Tensor, rule: PenaltyRule = "best") -> LinearReadout:

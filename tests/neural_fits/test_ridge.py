@@ -6,9 +6,9 @@ import torch
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
-from neural_fits.loo import RELATIVE_ALPHAS
+from neural_fits.loo import RELATIVE_ALPHAS, leave_one_out, ridge_weights, thin_svd
 from neural_fits.readout import LinearReadout, fit_complete
-from neural_fits.ridge import center, fit_ridge, gram, principal_scores, solve_dual
+from neural_fits.ridge import center, fit_ridge, gram, principal_scores
 
 
 def planted(n, shape, sites=4, noise=0.5, seed=0):
@@ -30,6 +30,16 @@ def ridge_cv(features, alphas):
     return RidgeCV(alphas, alpha_per_target=True, fit_intercept=True)
 
 
+def chosen_alphas(inputs, responses, alphas=None):
+    """Penalties that ridge chooses on features (stimulus, feature), among its own or absolute ones."""
+    inputs, responses = inputs.double(), responses.double()
+    centered, targets = inputs - inputs.mean(0), responses - responses.mean(0)
+    if alphas is None:
+        return ridge_weights(centered, targets)[1].alpha
+    basis, values, _ = thin_svd(centered)
+    return leave_one_out(basis, values, targets, alphas).alpha
+
+
 @pytest.mark.parametrize(("n", "shape"), [(30, (5, 3, 4)), (90, (4, 2, 3))], ids=["n < p", "n > p"])
 def test_equals_ridge_cv_of_scikit_learn(n, shape):
     features, responses = planted(n, shape)
@@ -37,12 +47,12 @@ def test_equals_ridge_cv_of_scikit_learn(n, shape):
     flat = features.flatten(1).numpy()
     alphas = default_alphas(flat)
     theirs = ridge_cv(flat, alphas).fit(flat, responses.numpy())
-    kernel = center(gram(features), torch.arange(n))
-    np.testing.assert_allclose(solve_dual(kernel, responses).alpha, theirs.alpha_, rtol=1e-6)
+    scores = principal_scores(features).features.flatten(1)
+    np.testing.assert_allclose(chosen_alphas(scores, responses), theirs.alpha_, rtol=1e-6)
     assert len(np.unique(theirs.alpha_)) > 1  # sites with different noise want different penalties
     given = [0.3, 3.0, 30.0]
     np.testing.assert_array_equal(
-        solve_dual(kernel, responses, given).alpha, ridge_cv(flat, given).fit(flat, responses.numpy()).alpha_
+        chosen_alphas(scores, responses, given), ridge_cv(flat, given).fit(flat, responses.numpy()).alpha_
     )
     readout = fit_ridge(features, responses)
     scale = responses.std().item()
@@ -62,8 +72,8 @@ def test_equals_ridge_cv_on_features_of_photographs(photo_features):
     train, test = np.arange(100), np.arange(100, len(flat))
     theirs = ridge_cv(flat, default_alphas(flat[train])).fit(flat[train], responses[train])
     targets = torch.from_numpy(responses[train]).float()
-    kernel = center(gram(photo_features), torch.from_numpy(train))
-    np.testing.assert_allclose(solve_dual(kernel, targets).alpha, theirs.alpha_, rtol=1e-3)
+    scores = principal_scores(photo_features).features.flatten(1)[torch.from_numpy(train)]
+    np.testing.assert_allclose(chosen_alphas(scores, targets), theirs.alpha_, rtol=1e-3)
     readout = fit_ridge(photo_features[:100], targets)
     np.testing.assert_allclose(readout(photo_features).numpy(), theirs.predict(flat), atol=1e-3 * responses.std())
     assert np.corrcoef(readout(photo_features[test])[:, 0], responses[test, 0])[0, 1] > 0.5
@@ -77,6 +87,18 @@ def test_center_gives_the_kernel_of_the_fold():
     for kernel in (gram(features), flat @ flat.T):  # whatever it was centered by before
         torch.testing.assert_close(center(kernel, train), inner @ inner.T)
         torch.testing.assert_close(center(kernel, train, test), outer @ inner.T)
+
+
+def test_scores_give_the_kernel_of_the_fold():
+    features, _ = planted(20, (3, 2, 2))
+    flat = features.flatten(1)
+    scores = principal_scores(features).features.flatten(1)  # centered over all stimuli, not over the fold's
+    train, test = torch.tensor([0, 3, 4, 9, 12, 19]), torch.tensor([1, 2, 18])
+    (inner, outer), (small_inner, small_outer) = (
+        (x[train] - x[train].mean(0), x[test] - x[train].mean(0)) for x in (flat, scores)
+    )
+    torch.testing.assert_close(small_inner @ small_inner.T, inner @ inner.T)
+    torch.testing.assert_close(small_outer @ small_inner.T, outer @ inner.T)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 3), (8, 3, 3)], ids=["n > p", "n < p"])
