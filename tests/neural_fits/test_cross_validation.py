@@ -93,3 +93,22 @@ def test_a_stronger_penalty_is_taken_by_one_se(data):
     noisy = torch.from_numpy(responses) + 3 * torch.randn(90, 3, generator=torch.Generator().manual_seed(2))
     best, strong = (readout_family("ridge", rule).solve(good, noisy) for rule in ("best", "one_se"))
     assert (strong.weight.flatten(1).norm(dim=1) < best.weight.flatten(1).norm(dim=1)).all()
+
+
+def test_held_out_stimuli_cannot_sway_the_choice(data):
+    """What is held out follows another option, which says nothing elsewhere; its fold still takes the training's."""
+    good, responses, groups, folds = data
+    generator = torch.Generator().manual_seed(3)
+    tempting = torch.randn(90, 4, 1, 1, generator=generator)
+    strong = 1e3 * (tempting.flatten(1) @ torch.randn(4, 3, generator=generator)).numpy()
+    fair = Option("good", uncompressed(good), ReadoutFamily(least_squares))
+    _, _, wanted, _ = cross_validate([fair], responses, folds, groups)
+    for _, test in folds:
+        there = torch.zeros(90, 1, 1, 1)
+        there[test] = 1
+        spoiled = responses.copy()
+        spoiled[test] = strong[test]
+        options = [fair, Option("tempting", uncompressed(tempting * there), ReadoutFamily(least_squares))]
+        chosen, _, predicted, inner = cross_validate(options, spoiled, folds, groups, seed=1)
+        np.testing.assert_allclose(predicted[test], wanted[test], atol=1e-4)
+        assert chosen.name == "tempting", inner  # on everything it is the better one
