@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from stimuli import _png, _table
+from stimuli import _table, png
 from stimuli.appearance import quantize
 from stimuli.provenance import sha256_bytes
 
@@ -18,7 +18,7 @@ _ROUNDING = 0.5 / 255.0  # an excursion of less than half a code from [0, 1] is 
 def as_codes(images: ArrayLike) -> NDArray[np.uint8]:
     """Copy images into read-only codes (n, c, h, w) after checking shape and range."""
     array = np.asarray(images)
-    if array.ndim != 4 or array.shape[1] not in _png.MODES or 0 in array.shape:
+    if array.ndim != 4 or array.shape[1] not in png.MODES or 0 in array.shape:
         raise ValueError(
             f"The images have the shape {array.shape}: give (image, channel, height, width) with 1 or 3 channels and "
             "at least one image."

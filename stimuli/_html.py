@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stimuli import _png
+from stimuli import png
 
 THUMBNAILS = 8
 _STYLE = "image-rendering:auto;width:96px;height:auto;margin:2px"
@@ -20,7 +20,7 @@ def render(title: str, ids: Sequence[str], codes: Sequence[NDArray[np.uint8]], h
     """Render a title, a strip of thumbnails and the head of the table; all text is escaped."""
     pictures = []
     for name, image in zip(ids, codes, strict=True):
-        data = base64.b64encode(_png.encode(_shrink(image))).decode("ascii")
+        data = base64.b64encode(png.encode(_shrink(image))).decode("ascii")
         label = html.escape(name, quote=True)
         pictures.append(f'<img src="data:image/png;base64,{data}" alt="{label}" title="{label}" style="{_STYLE}">')
     rest = f"<div>and {more} more</div>" if more else ""

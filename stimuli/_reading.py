@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stimuli import _html, _png
+from stimuli import _html, png
 from stimuli._checks import check_size_deg
 from stimuli._index import Index, positions
 from stimuli.appearance import to_float
@@ -163,4 +163,4 @@ class ReadableImages:
 
     def _read(self, position: int) -> NDArray[np.uint8]:
         item = self._items[position]
-        return _png.read(item, self._shape) if isinstance(item, Path) else item
+        return png.read(item, self._shape) if isinstance(item, Path) else item

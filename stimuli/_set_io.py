@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stimuli import _png, _table
+from stimuli import _table, png
 from stimuli.files import atomic_folder, safe_member
 from stimuli.provenance import sha256_bytes, sha256_file
 
@@ -39,6 +39,7 @@ def write(
     table: pd.DataFrame,
     manifest: dict[str, Any],
     overwrite: bool,
+    beside: Mapping[str, str],
 ) -> Path:
     """Write a whole set, or nothing, and return the folder."""
     target = Path(folder).absolute()  # a lazy set must survive a change of the working directory
@@ -52,7 +53,7 @@ def write(
     with atomic_folder(target, overwrite, is_set) as temporary:
         hashes = []
         for filename, codes in zip(table["filename"], images, strict=True):
-            data = _png.encode(codes)
+            data = png.encode(codes)
             path = safe_member(temporary, filename)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -61,7 +62,9 @@ def write(
         table.insert(2, _table.WRITTEN, pd.Series(hashes, dtype=object))
         text = _table.to_csv(table).encode("utf-8")
         (temporary / "stimuli.csv").write_bytes(text)
-        record = {"format": FORMAT, "format_version": FORMAT_VERSION, **manifest}
+        for name, content in beside.items():
+            safe_member(temporary, name).write_text(content, encoding="utf-8")
+        record = {"format": FORMAT, "format_version": FORMAT_VERSION, **manifest, "beside": sorted(beside)}
         record |= {"columns": _table.column_kinds(table), "stimuli_csv_sha256": sha256_bytes(text)}
         content = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (temporary / "set.json").write_text(content, encoding="utf-8")
@@ -78,7 +81,8 @@ def is_set(folder: Path) -> bool:
 
 
 def _foreign_files(folder: Path) -> list[str]:
-    own = {"set.json", "stimuli.csv"}
+    record = json.loads((folder / "set.json").read_text(encoding="utf-8"))
+    own = {"set.json", "stimuli.csv", *map(str, record.get("beside") or ())}
     # A damaged table owns nothing but images/*.png, see below.
     with contextlib.suppress(OSError, ValueError, KeyError, csv.Error):
         own |= set(_table.from_csv((folder / "stimuli.csv").read_bytes().decode("utf-8"), {})["filename"])
@@ -130,7 +134,7 @@ def _file_problem(path: Path, expected: str, shape: tuple[int, int, int], verify
         return "is missing"
     if not verify:
         return None
-    problem = _png.header_problem(path, shape)
+    problem = png.header_problem(path, shape)
     if problem is None and sha256_file(path) != expected:
         problem = "does not match its sha256"
     return problem
@@ -159,7 +163,7 @@ def _manifest(place: Path) -> dict[str, Any]:
         value = record.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{place / 'set.json'} has {key} = {value!r} where a positive whole number is expected.")
-    if record["channels"] not in _png.MODES:
+    if record["channels"] not in png.MODES:
         raise ValueError(f"{place / 'set.json'} has channels = {record['channels']} where 1 or 3 is expected.")
     missing = sorted({"name", "size_deg", "display", "provenance", "columns", "stimuli_csv_sha256"} - set(record))
     if missing:

@@ -244,7 +244,9 @@ class StimulusSet(ReadableImages):
             new[name] = _table.tidy_column(name, pd.Series(values))
         return self._replace(table=new)
 
-    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> StimulusSet:
+    def save(
+        self, folder: str | os.PathLike[str], overwrite: bool = False, beside: Mapping[str, str] | None = None
+    ) -> StimulusSet:
         """
         Write the set to a folder: ``images/*.png``, ``stimuli.csv`` and ``set.json``.
 
@@ -257,6 +259,8 @@ class StimulusSet(ReadableImages):
             The folder to make.
         overwrite : bool
             Replace an existing stimulus set; no other folder, and none with other files in it, is ever replaced.
+        beside : mapping of str to str, optional
+            Text files that belong to the set and are replaced with it, by their names.
 
         Returns
         -------
@@ -290,7 +294,7 @@ class StimulusSet(ReadableImages):
             "provenance": self._provenance,
         }
         images = (self._read(i) for i in range(len(self)))
-        place = _set_io.write(folder, images, self._table, manifest, overwrite)
+        place = _set_io.write(folder, images, self._table, manifest, overwrite, beside or {})
         return self._replace(items=[place / filename for filename in self._table["filename"]])
 
     @classmethod

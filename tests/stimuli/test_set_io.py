@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stimuli import Display, StimulusSet, _png, _table
+from stimuli import Display, StimulusSet, _table, png
 
 
 def _codes(n=4, c=3, h=6, w=4, seed=0):
@@ -164,7 +164,7 @@ def test_a_lazy_set_can_replace_its_own_folder(folder):
 
 def test_error_while_saving_leaves_nothing_and_keeps_the_old(made, folder, monkeypatch):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    real, calls = _png.encode, []
+    real, calls = png.encode, []
 
     def failing(codes):
         calls.append(1)
@@ -172,7 +172,7 @@ def test_error_while_saving_leaves_nothing_and_keeps_the_old(made, folder, monke
             raise OSError(28, "No space left on device")
         return real(codes)
 
-    monkeypatch.setattr(_png, "encode", failing)
+    monkeypatch.setattr(png, "encode", failing)
     with pytest.raises(OSError, match="No space left"):
         made.with_columns(extra=1).save(folder, overwrite=True)
     calls.clear()
