@@ -162,9 +162,7 @@ class FeatureExtractor(nn.Module):
         if len(maps) == 1:
             return maps[0]
         size = min(each.shape[-2] for each in maps), min(each.shape[-1] for each in maps)
-        return torch.cat(
-            [each if each.shape[-2:] == size else functional.adaptive_avg_pool2d(each, size) for each in maps], 1
-        )
+        return torch.cat([_averaged(each, size) for each in maps], 1)
 
     def _run(self, inputs: Tensor) -> dict[str, object]:
         """Return the outputs of the layers in the order asked, whatever the order in which they fire."""
@@ -226,6 +224,16 @@ class FeatureExtractor(nn.Module):
 
         for_image_batches(fill, stimuli, batch_size, device)
         return features
+
+
+def _averaged(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return averages over equal areas; the gradient of the general case is not the same at every run on a GPU."""
+    height, width = features.shape[-2:]
+    if (height, width) == size:
+        return features
+    if height % size[0] or width % size[1]:
+        return functional.adaptive_avg_pool2d(features, size)
+    return functional.avg_pool2d(features, (height // size[0], width // size[1]))
 
 
 def for_image_batches(

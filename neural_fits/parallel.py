@@ -17,7 +17,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> list[Result]:
+def side_by_side(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    device: torch.device,
+    stop: Callable[[BaseException], None] | None = None,
+) -> list[Result]:
     """Return the function's results on all items, in order.
 
     Parameters
@@ -28,6 +33,9 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], devi
         The items.
     device : torch.device
         Where the function computes; only work on a CPU is spread over threads.
+    stop : callable, optional
+        Takes the first failure, also Ctrl-C, and asks the pieces under way to end; they are then waited for. Without
+        it they are left to themselves.
 
     Returns
     -------
@@ -45,6 +53,10 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], devi
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         return list(pool.map(function, items))
-    finally:  # after an error or Ctrl-C, do not wait for the pieces under way
-        pool.shutdown(wait=False, cancel_futures=True)
+    except BaseException as error:
+        if stop is not None:
+            stop(error)
+        raise
+    finally:
+        pool.shutdown(wait=stop is not None, cancel_futures=True)
         torch.set_num_threads(threads)  # part of the setting is shared by all threads
