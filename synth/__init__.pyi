@@ -1,20 +1,29 @@
+from .aperture import Aperture
 from .control import ControlReport, evaluate_control
-from .image_params import Fourier, Pixels
+from .image_objectives import Custom, Diversity, LayerUnit, MinimalContrast
 from .objectives import Objective, OneHot, Stretch
 from .recipes import SynthesisConfig, recipe
-from .synthesize import Synthesis, synthesize
+from .site_objectives import Contrast, Pattern, Suppress
+from .synthesis import Synthesis
+from .synthesize import synthesize
 from .transforms import Affine, Jitter, PixelNoise
 
 __all__ = [
     "Affine",
+    "Aperture",
+    "Contrast",
     "ControlReport",
-    "Fourier",
+    "Custom",
+    "Diversity",
     "Jitter",
+    "LayerUnit",
+    "MinimalContrast",
     "Objective",
     "OneHot",
+    "Pattern",
     "PixelNoise",
-    "Pixels",
     "Stretch",
+    "Suppress",
     "Synthesis",
     "SynthesisConfig",
     "evaluate_control",

@@ -16,6 +16,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on t
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
+class Interrupted(Exception):
+    """A command was interrupted and left something to go on with; the message says what."""
+
+
 def finish(result: dict[str, Any], path: Path, as_json: bool) -> None:
     """Print the result as one JSON object, or the path of what was written."""
     typer.echo(json.dumps(result, allow_nan=False) if as_json else str(path))

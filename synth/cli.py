@@ -15,8 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from synth._cli_common import AsJson, Device, Out, Overwrite, Quiet, Seed, finish
+from synth._cli_common import AsJson, Device, Interrupted, Out, Overwrite, Quiet, Seed, finish
 from synth._cli_fit import fit
+from synth._cli_synth import synth
 
 app = typer.Typer(
     name="npc",
@@ -92,62 +93,7 @@ def demo(
 
 
 app.command()(fit)
-
-
-@app.command()
-def synth(
-    model: Annotated[Path, typer.Argument(help="Folder of the driver, as npc fit writes it.")],
-    out: Out = Path("npc_synthesized"),
-    stretch: Annotated[list[str] | None, typer.Option(help="Site to drive up; repeat, or 'all'.")] = None,
-    one_hot: Annotated[
-        list[str] | None, typer.Option(help="Site up, its population down; repeat, or 'all' of it.")
-    ] = None,
-    population: Annotated[
-        list[str] | None, typer.Option(help="Site of the one-hot population; repeat. All by default.")
-    ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Images per target, each from its own seed.")] = 5,
-    recipe: Annotated[str, typer.Option(help="robust, or paper (the rule of 2019).")] = "robust",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 150, paper 200).")
-    ] = None,
-    seed: Seed = 0,
-    device: Device = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Synthesize images that drive chosen sites.
-
-    Writes a stimulus set: images/*.png, stimuli.csv with target, seed and forecast of every image, set.json. The
-    driver's own forecast is optimistic: judge the set with a validator by npc evaluate.
-
-    Example: npc synth driver --stretch site03 --one-hot site03 --population site03 --population site07
-    """
-    from neural_fits import load_model
-    from stimuli.files import made_of, require_free
-    from synth.objectives import OneHot, Stretch
-    from synth.progress import Progress
-    from synth.recipes import one_hot_form
-    from synth.recipes import recipe as named
-    from synth.synthesize import synthesize
-
-    require_free(out, overwrite, made_of("set.json", "stimuli.csv", "images"))
-    if not stretch and not one_hot:
-        raise ValueError("no target was named; give --stretch SITE or --one-hot SITE, or 'all' for every site")
-    if population and not one_hot:
-        raise ValueError("--population is for --one-hot; name its targets, or 'all'")
-    config = named(recipe) if steps is None else named(recipe, steps=steps)
-    driver = load_model(model)
-    pool = tuple(population) if population else None
-    wanted = [Stretch(site) for site in _sites(stretch, driver.site_ids)]
-    wanted += [OneHot(site, pool, form=one_hot_form(recipe)) for site in _sites(one_hot, pool or driver.site_ids)]  # type: ignore[misc]
-    with Progress(quiet) as progress:
-        progress.stage(f"synthesizing {len(wanted) * images} images")
-        made = synthesize(
-            driver, wanted, seeds=range(seed, seed + images), recipe=config, device=device, progress=progress.step
-        )
-    made.stimuli.save(out, overwrite)
-    finish({"images": len(made.stimuli), "objectives": len(wanted), "set": str(out)}, out, as_json)
+app.command()(synth)
 
 
 @app.command()
@@ -226,7 +172,9 @@ def doctor(
 def main() -> None:
     """Run ``npc``; wrong input ends in one sentence on standard error and exit code 2."""
     try:
-        app()
+        app(_ray_address(sys.argv[1:]))
+    except Interrupted as stop:
+        sys.exit(_say(str(stop), 130))
     except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
         sys.exit(_say("interrupted; nothing was written", 130) if stop.code == 130 else stop.code)
     except (ValueError, TypeError, OSError, ArithmeticError, ImportError, RuntimeError, MemoryError) as error:
@@ -239,13 +187,16 @@ def main() -> None:
         sys.exit(_say(text if full else " ".join(str(error).split()), 2))
 
 
+def _ray_address(arguments: list[str]) -> list[str]:
+    """Give ``--ray`` without an address the address ``local``."""
+    following = [*arguments[1:], "--"]
+    alone = [k for k, word in enumerate(arguments) if word == "--ray" and following[k].startswith("-")]
+    return [part for k, word in enumerate(arguments) for part in ([word, "local"] if k in alone else [word])]
+
+
 def _say(text: str, code: int) -> int:
     sys.stderr.write(f"npc: {text}\n")
     return code
-
-
-def _sites(named: list[str] | None, everything: tuple[str, ...]) -> list[str]:
-    return list(everything) if named == ["all"] else list(named or [])
 
 
 def _percent(value: float | None) -> str:

@@ -1,19 +1,24 @@
-"""What every image must satisfy exactly: range, mean luminance and RMS contrast, as a projection.
+"""What every image must satisfy exactly: range, luminance, contrast, distance from a base image, aperture.
 
 In: images (image, channel, height, width). Out: the constrained images. Applied by `engine` whenever a latent is
-rendered, so that what is optimized, measured and saved is always the constrained image. Also gradient smoothing.
+rendered, so that what is optimized, measured and saved is always the constrained image. Each image is projected on its
+own, and nothing waits for a GPU.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-_ITERATIONS = 24
-_LARGEST_GAIN = 1e4  # a uniform image has no contrast to amplify
+from synth._projections import Targets, gain_and_offset, largest_share
+from synth.aperture import Aperture
+
+_FREE = 1e-4
 
 
 def check_luminance_contrast(mean: float | None, rms: float | None) -> None:
@@ -48,13 +53,143 @@ def check_luminance_contrast(mean: float | None, rms: float | None) -> None:
         )
 
 
-def fix_luminance_contrast(images: Tensor, mean: float | None, rms: float | None) -> Tensor:
-    """Return images in [0, 1] with exactly the mean luminance and RMS contrast asked for.
+@dataclass(frozen=True)
+class Constraints:
+    """Projection of images on those in [0, 1] that satisfy all that is asked, at once.
 
-    Finds gain a and offset b such that ``clip(a * image + b, 0, 1)`` has the mean and the standard deviation asked
-    for, both over all pixels and channels of an image; clipping is part of the solution. Tested to 0.001 up to four
-    fifths of the largest possible contrast; an image of few gray levels may have no solution and comes near, a uniform
-    image stays uniform. Gradients pass through the gain; gain and offset themselves are taken as constant.
+    Mean and contrast are met by the gain a and offset b for which ``clip(a * image + b)`` has them; budgets by the
+    nearest image within them. A projected image stays as it is when projected again. Gradients pass where a pixel is
+    free; gain and offset are taken as constant. Rounding to 8 bits, which comes after it, moves a pixel by 1/510 at
+    most.
+
+    Parameters
+    ----------
+    mean_luminance : float, optional
+        Mean over pixels and channels in [0, 1]; within the aperture, weighted by it, where there is one.
+    rms_contrast : float, optional
+        Standard deviation over pixels and channels in units of [0, 1]; within the aperture, weighted by it, where
+        there is one. Met to 1e-5 where an image of that shape can have it; a uniform image stays uniform.
+    aperture : Aperture, optional
+        Outside it images are gray, or the base image where there is one. On its edge a pixel may leave the surround by
+        the share of the range that the aperture gives it: a product with the window would shrink the edge further at
+        every projection.
+    max_rms_change : float, optional
+        Largest root mean square of ``image - base`` over all pixels and channels, in units of [0, 1].
+    max_change : float, optional
+        Largest ``|image - base|`` of a pixel, in units of [0, 1].
+
+    Raises
+    ------
+    ValueError
+        For a number out of range, or a budget together with a fixed luminance or contrast.
+
+    Examples
+    --------
+    >>> images = Constraints(mean_luminance=0.5, rms_contrast=0.2)(torch.rand(1, 3, 16, 16))
+    >>> round(images.mean().item(), 3), round(images.std(correction=0).item(), 3)
+    (0.5, 0.2)
+    >>> base = torch.full((3, 16, 16), 0.5)
+    >>> (Constraints(max_change=0.1)(images, base) - base).abs().max() < 0.1 + 1e-6
+    tensor(True)
+    """
+
+    mean_luminance: float | None = None
+    rms_contrast: float | None = None
+    aperture: Aperture | None = None
+    max_rms_change: float | None = None
+    max_change: float | None = None
+
+    def __post_init__(self) -> None:
+        check_luminance_contrast(self.mean_luminance, self.rms_contrast)
+        for name in ("max_rms_change", "max_change"):
+            budget = getattr(self, name)
+            if budget is not None and not 0 < budget <= 1:
+                raise ValueError(f"{name} is {budget}; expected a number above 0 and at most 1, in units of [0, 1]")
+        if self.aperture is not None and self.mean_luminance is None and self.rms_contrast is not None:
+            raise ValueError("rms_contrast within an aperture needs mean_luminance too, as the surround is not free")
+        if self.has_budget and not (self.mean_luminance is None and self.rms_contrast is None):
+            raise ValueError(
+                "a budget round a base image (max_rms_change, max_change) and a fixed mean_luminance or rms_contrast "
+                "cannot both be met exactly; give one or the other"
+            )
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether images must stay near a base image."""
+        return self.max_rms_change is not None or self.max_change is not None
+
+    def __call__(self, images: Tensor, base: Tensor | None = None) -> Tensor:
+        """Project images.
+
+        Parameters
+        ----------
+        images : Tensor, (image, channel, height, width)
+            Images, any range.
+        base : Tensor, (channel, height, width) or (image, channel, height, width), optional
+            Base image in [0, 1], of all images or of each.
+
+        Returns
+        -------
+        Tensor, (image, channel, height, width)
+            Constrained images in [0, 1].
+
+        Raises
+        ------
+        ValueError
+            When a budget has no base image, the base image another shape, or an aperture is closed everywhere.
+        """
+        if base is not None and tuple(base.shape) not in (tuple(images.shape), tuple(images.shape[1:])):
+            raise ValueError(
+                f"the base image has shape {tuple(base.shape)}; expected that of the images, {tuple(images.shape)}, or "
+                "of one of them"
+            )
+        if base is None and self.has_budget:
+            raise ValueError("max_rms_change and max_change limit the change of a base image; give one")
+        lower, upper = self._bounds(images, base)
+        if self.max_rms_change is not None and base is not None:
+            change = images - base
+            images = base + largest_share(change.detach(), lower - base, upper - base, self.max_rms_change) * change
+        elif self.mean_luminance is not None or self.rms_contrast is not None:
+            weights = None
+            if self.aperture is not None:
+                weights = _mask(self.aperture, images)
+                if base is None:
+                    self._check_reachable(images)
+            targets = Targets(images.detach(), lower, upper, weights, self.mean_luminance, self.rms_contrast)
+            gain, offset = gain_and_offset(targets)
+            images = gain * images + offset
+        return _Clip.apply(images, lower, upper)
+
+    def _check_reachable(self, images: Tensor) -> None:
+        """Refuse what no image in this aperture has: pixels reach ``0.5 +- mask / 2``."""
+        middle = 0.5 if self.mean_luminance is None else self.mean_luminance
+        open_share, open_square = _moments(self.aperture, images.shape[-2], images.shape[-1])
+        largest = math.sqrt(max(open_square / 4 - (middle - 0.5) ** 2, 0))
+        if abs(middle - 0.5) > open_share / 2 or (self.rms_contrast is not None and self.rms_contrast > largest):
+            raise ValueError(
+                f"mean luminance {self.mean_luminance} and RMS contrast {self.rms_contrast} cannot be met within "
+                f"{self.aperture}, whose edge is near gray; the contrast is at most {largest:.3f}: lower it, sharpen "
+                "the edge or bring the mean nearer to 0.5"
+            )
+
+    def _bounds(self, images: Tensor, base: Tensor | None) -> tuple[Any, Any]:
+        """Return the smallest and largest value of every pixel, numbers or tensors."""
+        lower: float | Tensor = 0.0
+        upper: float | Tensor = 1.0
+        if self.aperture is not None:
+            mask = _mask(self.aperture, images)
+            surround = 0.5 if base is None else base
+            lower, upper = surround * (1 - mask), (surround + mask * (1 - surround))
+        if self.max_change is not None and base is not None:
+            lower = (base - self.max_change).clamp(min=lower)
+            upper = (base + self.max_change).clamp(max=upper)
+        elif self.max_rms_change is not None and base is not None and self.aperture is None:
+            lower, upper = torch.zeros_like(base), torch.ones_like(base)
+        return lower, upper
+
+
+def fix_luminance_contrast(images: Tensor, mean: float | None, rms: float | None) -> Tensor:
+    """Return images in [0, 1] with exactly the mean luminance and RMS contrast asked for; see `Constraints`.
 
     Parameters
     ----------
@@ -77,114 +212,43 @@ def fix_luminance_contrast(images: Tensor, mean: float | None, rms: float | None
 
     Examples
     --------
-    >>> images = fix_luminance_contrast(torch.rand(1, 3, 16, 16), 0.5, 0.2)
-    >>> round(images.mean().item(), 3), round(images.std(unbiased=False).item(), 3)
-    (0.5, 0.2)
+    >>> round(fix_luminance_contrast(torch.rand(1, 3, 16, 16), 0.5, None).mean().item(), 3)
+    0.5
     """
-    if mean is None and rms is None:
-        return _clip(images)
-    check_luminance_contrast(mean, rms)
-    gain, offset = _solve(images.detach(), mean, rms)
-    return _clip(gain * images + offset)
+    return Constraints(mean, rms)(images)
 
 
-def _clip(images: Tensor) -> Tensor:
-    """Clip to [0, 1]; the gradient passes at the very ends too, or a pixel that arrives there could never leave."""
-    clipped = images.detach().clamp(0, 1)
-    free = (images.detach() - clipped).abs() < 1e-4  # torch.clamp itself differs between versions at the ends
-    return clipped + torch.where(free, images - images.detach(), 0)
+class _Clip(torch.autograd.Function):
+    """Clip; the gradient passes at the very ends too, or a pixel that arrives there could never leave."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, lower: Any, upper: Any) -> Tensor:
+        clipped = images.clamp(lower, upper)
+        if ctx.needs_input_grad[0]:
+            free = (images - clipped).abs_() < _FREE
+            if isinstance(lower, Tensor):
+                free &= lower < upper  # outside an aperture nothing moves
+            ctx.save_for_backward(free)
+        return clipped
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (free,) = ctx.saved_tensors
+        return gradient * free, None, None
 
 
-def _solve(images: Tensor, mean: float | None, rms: float | None) -> tuple[Tensor, Tensor]:
-    """Return the gain and offset (image, 1, 1, 1) that give clipped images their mean and RMS contrast.
-
-    Newton steps, because rescaling alone converges slowly where much is clipped; but a Newton step that does not bring
-    an image nearer is taken back and replaced by rescaling, because Newton's method alone may diverge there.
-    """
-
-    def average(values: Tensor) -> Tensor:
-        return values.mean((1, 2, 3), keepdim=True)
-
-    gain = torch.ones_like(average(images))
-    offset = torch.zeros_like(gain)
-    kept = rescaled = torch.stack([gain, offset])
-    smallest = torch.full_like(gain, torch.inf)
-    for _ in range(_ITERATIONS):
-        now = (gain * images + offset).clamp(0, 1)
-        center = average(now)
-        around = now - center
-        contrast = average(around**2).sqrt().clamp(min=1e-6)
-        too_dark = torch.zeros_like(gain) if mean is None else mean - center
-        too_flat = torch.zeros_like(gain) if rms is None else rms - contrast
-
-        error = too_dark.abs() + too_flat.abs()
-        nearer = error < smallest
-        smallest = torch.where(nearer, error, torch.inf)  # whatever replaces a step taken back is accepted
-        kept = torch.where(nearer, torch.stack([gain, offset]), kept)
-
-        factor = ((contrast + too_flat) / contrast).minimum(_LARGEST_GAIN / gain)
-        fallback = torch.stack([gain * factor, center + (offset - center) * factor + too_dark])
-
-        inside = ((now > 0) & (now < 1)).to(images.dtype)  # the pixels that move; a free target leaves one direction
-        (a, b) = (offset - center, -gain) if mean is None else (average(inside * images), average(inside))
-        (c, d) = (
-            (torch.ones_like(gain), torch.zeros_like(gain))
-            if rms is None
-            else (average(inside * around * images) / contrast, average(inside * around) / contrast)
-        )
-        determinant = a * d - b * c
-        change = torch.stack([too_dark * d - too_flat * b, too_flat * a - too_dark * c]) / determinant
-        change = change * (0.75 * gain / change[0].abs()).clamp(max=1)  # far from the solution, a shorter step
-        newton = torch.where(determinant.abs() > 1e-8, torch.stack([gain, offset]) + change, fallback)
-
-        gain, offset = torch.where(nearer, newton, rescaled)
-        rescaled = torch.where(nearer, fallback, rescaled)
-    gain, offset = kept
-    return gain, offset
+@lru_cache(maxsize=64)
+def _cached_mask(aperture: Aperture, height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return aperture.mask(height, width).to(device, dtype)
 
 
-def gaussian_blur(images: Tensor, sigma_px: float) -> Tensor:
-    """Return images blurred by a Gaussian, with reflected borders.
-
-    Parameters
-    ----------
-    images : Tensor, (image, channel, height, width)
-        Images or gradients.
-    sigma_px : float
-        Standard deviation in pixels; 0 returns the input.
-
-    Returns
-    -------
-    Tensor, (image, channel, height, width)
-        Blurred images.
-    """
-    if sigma_px <= 0:
-        return images
-    radius = min(math.ceil(3 * sigma_px), min(images.shape[-2:]) - 1)
-    offsets = torch.arange(-radius, radius + 1, device=images.device)
-    kernel = torch.exp(-(offsets**2) / (2 * sigma_px**2))
-    kernel = (kernel / kernel.sum()).to(images.dtype)
-    channels = images.shape[1]
-    padded = functional.pad(images, (radius, radius, radius, radius), mode="reflect")
-    rows = functional.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
-    return functional.conv2d(rows, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+@lru_cache(maxsize=64)
+def _moments(aperture: Aperture, height: int, width: int) -> tuple[float, float]:
+    """Return mean and mean square of the mask, weighted by the mask."""
+    mask = aperture.mask(height, width).double()
+    return float((mask**2).sum() / mask.sum()), float((mask**3).sum() / mask.sum())
 
 
-def total_variation(images: Tensor) -> Tensor:
-    """Return the quadratic total variation of each image.
-
-    ``TV = sum (x[i+1, j] - x[i, j])^2 / (2 N_y) + sum (x[i, j+1] - x[i, j])^2 / (2 N_x)`` with N the number of terms.
-
-    Parameters
-    ----------
-    images : Tensor, (image, channel, height, width)
-        Images.
-
-    Returns
-    -------
-    Tensor, (image,)
-        Total variation, in squared units of the images.
-    """
-    vertical = (images[:, :, 1:] - images[:, :, :-1]) ** 2
-    horizontal = (images[..., 1:] - images[..., :-1]) ** 2
-    return vertical.mean((1, 2, 3)) / 2 + horizontal.mean((1, 2, 3)) / 2
+def _mask(aperture: Aperture, images: Tensor) -> Tensor:
+    return _cached_mask(aperture, images.shape[-2], images.shape[-1], images.device, images.dtype)

@@ -1,262 +1,267 @@
-"""The one loop: a batch of images, each with its own objective and random stream, climbs its own score.
+"""The one loop: jobs go through a fixed number of slots, climb their own scores, and leave as 8-bit images.
 
-In: a frozen model (images -> responses), jobs, a config. Out: one 8-bit image and one score trace per job. The batch
-has a fixed number of slots; empty slots are filled with copies, so shapes never change and an image does not depend on
-its neighbors. Called by `synthesize` only.
+In: a frozen model (images -> responses), jobs, a config. Out: one image and one score trace per job, handed to a
+store as soon as it is made. On a CPU several workers with slots of their own run side by side, each on one thread.
+What a step does is in `_slots`; what survives a killed run is in `run_folder`. Called by `execution`, here and on the
+workers of `distributed`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import threading
+import time
+import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from neural_fits.parallel import side_by_side
-from stimuli.appearance import quantize, to_float
-from synth.constraints import fix_luminance_contrast, gaussian_blur, total_variation
-from synth.image_params import PARAMS, STARTS, Fourier, Pixels
-from synth.objectives import Objective, SiteScale
-from synth.recipes import SynthesisConfig
+from synth._slots import Slots, Task
+from synth.jobs import Job, Made, Unfinished
+from synth.store import Store
 
 
-@dataclass(frozen=True)
-class Job:
-    """One image to make.
+class Status(NamedTuple):
+    """What has been made so far; as text, a few words.
 
     Parameters
     ----------
-    objective : Objective
-        What is asked.
-    seed : int
-        Seed of its random stream.
+    images, wanted : int
+        Images made, and images asked for.
+    median_score : float, optional
+        Over the images made by this process.
+
+    Examples
+    --------
+    >>> str(Status(3, 40, 1.25))
+    '3 of 40 images, median score 1.25'
     """
 
-    objective: Objective
-    seed: int
+    images: int
+    wanted: int
+    median_score: float | None = None
+
+    def __str__(self) -> str:
+        score = "" if self.median_score is None else f", median score {self.median_score:.3g}"
+        return f"{self.images} of {self.wanted} images{score}"
 
 
-@dataclass(frozen=True)
-class Made:
-    """One image made.
-
-    Parameters
-    ----------
-    codes : ndarray, (channel, height, width)
-        8-bit image.
-    step : int
-        Step after which it stood, counted from 1; 0 is the start.
-    trace : list of (int, float)
-        Step and score on the plain, constrained, 8-bit image, as the driver sees it.
-    """
-
-    codes: np.ndarray
-    step: int
-    trace: list[tuple[int, float]]
+#: called with image steps done, image steps in all, and what has been made
+Progress = Callable[[int, int, Status], None]
 
 
 def run(
-    model: nn.Module,
-    scale: SiteScale,
+    task: Task,
     jobs: Sequence[Job],
-    config: SynthesisConfig,
-    size_px: tuple[int, int],
     *,
-    slots: int = 4,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Made]:
-    """Make one image per job.
+    slots: int,
+    store: Store,
+    checkpoint_s: float = 30.0,
+    progress: Progress | None = None,
+) -> int:
+    """Make one image per job that the store does not hold yet.
+
+    Where memory runs out, the images under way begin anew with half the slots, and a warning says so.
 
     Parameters
     ----------
-    model : nn.Module
-        Frozen network from images (image, channel, height, width) in [0, 1] to responses (image, site).
-    scale : SiteScale
-        Names and natural statistics of the sites, on the device.
+    task : Task
+        Networks, recipe and device.
     jobs : sequence of Job
         Objectives and seeds.
-    config : SynthesisConfig
-        The recipe.
-    size_px : tuple of int
-        Height and width of the images in pixels.
     slots : int
-        Images optimized together.
-    device : torch.device
-        Where the work is done.
+        Images optimized together, by each worker.
+    store : Store
+        Takes the images.
+    checkpoint_s : float
+        Seconds between two writings of the state of unfinished images.
     progress : callable, optional
-        Called with (image steps done, image steps in all).
+        Called with image steps done, image steps in all, and a `Status`.
 
     Returns
     -------
-    list of Made
-        In the order of the jobs.
+    int
+        The slots in use at the end.
 
     Raises
     ------
     ValueError
-        When an image or a score is no longer finite; the message names the objective.
+        When coupled images are more than the slots.
+    MemoryError
+        When one image at a time does not fit.
     """
-    tally = _Tally(len(jobs) * config.steps, progress)
-
-    def make(first: int) -> list[Made]:
-        chunk = list(jobs[first : first + slots])
-        filled = chunk + [chunk[-1]] * (slots - len(chunk))
+    states = store.unfinished()
+    while True:
         try:
-            return _run_batch(model, scale, filled, config, size_px, device, tally.of_batch(len(chunk)))[: len(chunk)]
+            with repeatable(task.device):
+                _Run(task, jobs, slots, store, states, checkpoint_s, progress).work()
+            return slots
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            if slots == 1:
+                raise MemoryError("one image at a time does not fit into memory; take smaller images") from error
+            said = f"out of memory with {slots} slots; going on with {slots // 2}"
+        slots //= 2
+        warnings.warn(said, RuntimeWarning, stacklevel=2)
+        states = {}
+        if task.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def repeatable(device: torch.device, tf32: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which convolutions on a GPU give the same bits at every run.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the work is done; nothing is changed but for CUDA.
+    tf32 : bool
+        Whether products may be rounded to 10 bits of mantissa: for gradients, never for readings.
+
+    Returns
+    -------
+    context manager
+        Restores the settings at its end.
+    """
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+
+
+class _Run:
+    """One pass over the queue of jobs, by one or several workers."""
+
+    def __init__(
+        self,
+        task: Task,
+        jobs: Sequence[Job],
+        slots: int,
+        store: Store,
+        states: dict[int, Unfinished],
+        checkpoint_s: float,
+        progress: Progress | None,
+    ) -> None:
+        self.task, self.jobs, self.width, self.store, self.states = task, jobs, slots, store, states
+        self.checkpoint_s, self.progress = checkpoint_s, progress
+        made = store.finished()
+        self.made, self.under_way = len(made), dict[int, int]()
+        self.scores: list[float] = []
+        self.waiting = deque(units_to_do(jobs, made, states, slots))
+        self.stopped: BaseException | None = None
+        self.lock = threading.Lock()
+
+    def work(self) -> None:
+        """Run the workers, and wait for all of them whatever happens."""
+        places = -(-sum(map(len, self.waiting)) // self.width)
+        workers = min(places, torch.get_num_threads()) if self.task.device.type == "cpu" else min(places, 1)
+        try:  # on threads of their own, also a single one, so that Ctrl-C does not break a step
+            side_by_side(self._worker, range(workers), torch.device("cpu"), stop=self._stop)
         except BaseException as error:
-            tally.stopped = tally.stopped or error
+            self._stop(error)
+            raise self.stopped or error from None  # the first failure, not that of a worker which it stopped
+
+    def _stop(self, error: BaseException) -> None:
+        """Let all workers end, with a checkpoint, at their next reading."""
+        self.stopped = self.stopped or error
+
+    def _worker(self, worker: int) -> None:
+        try:
+            self._fill_and_climb(worker)
+        except BaseException as error:
+            self._stop(error)
             raise
 
-    try:
-        return [image for batch in side_by_side(make, range(0, len(jobs), slots), device) for image in batch]
-    except BaseException as error:  # also Ctrl-C: batches on other threads end at their next reading
-        tally.stopped = tally.stopped or error
-        raise tally.stopped from None  # the first failure, not that of a batch which it stopped
-
-
-class _Tally:
-    """Image steps done by all batches together."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
-        self.total, self.progress, self.done = total, progress, 0
-        self.stopped: BaseException | None = None
-        self._lock = threading.Lock()
-
-    def of_batch(self, images: int) -> Callable[[int], None]:
-        seen = 0
-
-        def report(step: int) -> None:
-            nonlocal seen
+    def _fill_and_climb(self, worker: int) -> None:
+        slots, written = Slots(self.task, self.width), time.monotonic()
+        while True:
+            while (unit := self._next(len(slots.free))) is not None:
+                slots.put([(number, self.jobs[number], self.states.pop(number, None)) for number in unit])
+            if len(slots.free) == slots.count:
+                return
+            if not slots.unread:
+                slots.advance()
+            slots.read()
+            for number, made in slots.take_ended():
+                self._finish(number, made)
+            self._report(slots)
+            late = time.monotonic() - written > self.checkpoint_s
+            if late or self.stopped:
+                self.store.checkpoint(worker, slots.unfinished())
+                written = time.monotonic()
             if self.stopped:
-                raise InterruptedError("another batch failed or the run was interrupted")
-            with self._lock:
-                self.done += (step - seen) * images
-                seen = step
-                if self.progress is not None and self.done:
-                    self.progress(self.done, self.total)
+                raise InterruptedError("another worker failed or the run was interrupted")
 
-        return report
+    def _next(self, free: int) -> list[int] | None:
+        """Return the numbers of the next jobs that belong together, if they fit."""
+        with self.lock:
+            return self.waiting.popleft() if self.waiting and len(self.waiting[0]) <= free else None
 
+    def _finish(self, number: int, made: Made) -> None:
+        self.store.add(number, made)
+        with self.lock:
+            self.made += 1
+            self.under_way.pop(number, None)
+            if made.codes is not None:
+                self.scores.append(dict(made.trace)[made.step])
 
-@torch.enable_grad()
-def _run_batch(
-    model: nn.Module,
-    scale: SiteScale,
-    jobs: list[Job],
-    config: SynthesisConfig,
-    size_px: tuple[int, int],
-    device: torch.device,
-    report: Callable[[int], None],
-) -> list[Made]:
-    generators = [_stream(job, config) for job in jobs]
-    shape = (config.channels or 3, *size_px)
-    starts = torch.stack([STARTS[config.start](shape, generator) for generator in generators])
-    param: Pixels | Fourier = PARAMS[config.param](starts.to(device))
-    advance = _OPTIMIZERS[config.optimizer](param.latent, config.step_size)
-    best = _Best(jobs, config)
-    for step in range(config.steps + 1):
-        if step % config.check_every == 0 or step == config.steps:
-            best.read(step, model, scale, _constrained(param(), config))
-            report(step)
-        if step == config.steps:
-            break
-        views = _constrained(param(), config)
-        for transform in config.transforms:
-            views = transform(views, generators)
-        gain = _scores(jobs, model(views), scale).sum()
-        if config.total_variation:
-            gain = gain - config.total_variation * total_variation(2 * views).sum()
-        (gradient,) = torch.autograd.grad(gain, param.latent)
-        start_blur, end_blur = config.gradient_blur_px
-        blur = start_blur + (end_blur - start_blur) * step / max(config.steps - 1, 1)
-        advance(gaussian_blur(gradient, blur) if blur else gradient)
-        with torch.no_grad():
-            param.project_(_constrained(param(), config))
-    return best.made()
+    def _report(self, slots: Slots) -> None:
+        if self.progress is None:
+            return
+        with self.lock:
+            self.under_way.update(slots.steps_taken())
+            done = self.made * self.task.config.steps + sum(self.under_way.values())  # early ends count as whole
+            median = float(np.median(self.scores)) if self.scores else None
+            self.progress(done, len(self.jobs) * self.task.config.steps, Status(self.made, len(self.jobs), median))
 
 
-class _Best:
-    """Scores of the 8-bit images, and the image that each job keeps."""
+def units_to_do(jobs: Sequence[Job], made: set[int], states: dict[int, Unfinished], slots: int) -> list[list[int]]:
+    """Return the numbers of the jobs to do, those that depend on each other in one list; images under way come first.
 
-    def __init__(self, jobs: list[Job], config: SynthesisConfig) -> None:
-        self.jobs, self.config = jobs, config
-        self.traces: list[list[tuple[int, float]]] = [[] for _ in jobs]
-        self.kept: list[tuple[float, int, np.ndarray | None]] = [(-np.inf, 0, None) for _ in jobs]
+    Parameters
+    ----------
+    jobs : sequence of Job
+        All jobs.
+    made : set of int
+        Numbers of those that are made.
+    states : dict of int to Unfinished
+        State of those under way; states that cannot be used are removed.
+    slots : int
+        Images that fit together.
 
-    @torch.no_grad()
-    def read(self, step: int, model: nn.Module, scale: SiteScale, images: Tensor) -> None:
-        written = (0.5 + self.config.output_gain * (images - 0.5)).clamp(0, 1)
-        self._refuse_infinite("image", written.mean((1, 2, 3)).tolist(), step)
-        codes, _ = quantize(written.cpu().numpy())
-        scores = _scores(self.jobs, model(torch.from_numpy(to_float(codes)).to(images.device)), scale).tolist()
-        self._refuse_infinite("score", scores, step)
-        for slot, score in enumerate(scores):
-            self.traces[slot].append((step, score))
-            if self.config.keep == "last" or score > self.kept[slot][0]:
-                self.kept[slot] = (score, step, codes[slot])
+    Returns
+    -------
+    list of list of int
+        Numbers of jobs.
 
-    def _refuse_infinite(self, what: str, values: list[float], step: int) -> None:
-        for job, value in zip(self.jobs, values, strict=True):
-            if not np.isfinite(value):
-                raise ValueError(
-                    f"the {what} of {job.objective!r} became {value} at step {step}; lower step_size, or look for "
-                    "infinite or missing numbers in the model's weights and site statistics"
-                )
-
-    def made(self) -> list[Made]:
-        return [
-            Made(codes, step, trace)
-            for (_, step, codes), trace in zip(self.kept, self.traces, strict=True)
-            if codes is not None
-        ]
-
-
-def _constrained(images: Tensor, config: SynthesisConfig) -> Tensor:
-    return fix_luminance_contrast(images, config.mean_luminance, config.rms_contrast)
-
-
-def _scores(jobs: list[Job], responses: Tensor, scale: SiteScale) -> Tensor:
-    return torch.cat([job.objective.score(responses[slot : slot + 1], scale) for slot, job in enumerate(jobs)])
-
-
-def _stream(job: Job, config: SynthesisConfig) -> torch.Generator:
-    """Return the random stream of a job: a function of objective, seed and config alone."""
-    digest = hashlib.sha256(f"{job.objective!r} {job.seed} {config!r}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-class _Adam:
-    """Adam (Kingma & Ba 2015) ascending; each element has its own state, so images stay independent."""
-
-    def __init__(self, latent: Tensor, step_size: float) -> None:
-        self.latent, self.step_size, self.count = latent, step_size, 0
-        self.first, self.second = torch.zeros_like(latent), torch.zeros_like(latent)
-
-    @torch.no_grad()
-    def __call__(self, gradient: Tensor) -> None:
-        self.count += 1
-        self.first.lerp_(gradient, 0.1)
-        self.second.lerp_(gradient**2, 0.001)
-        first = self.first / (1 - 0.9**self.count)
-        second = self.second / (1 - 0.999**self.count)
-        self.latent += self.step_size * first / (second.sqrt() + 1e-8)
-
-
-class _GradientStd:
-    """The rule of 2019: ``x + step * g / (std(g) + 1e-8)``, std over the latent of an image, mean not removed."""
-
-    def __init__(self, latent: Tensor, step_size: float) -> None:
-        self.latent, self.step_size = latent, step_size
-
-    @torch.no_grad()
-    def __call__(self, gradient: Tensor) -> None:
-        std = gradient.std(tuple(range(1, gradient.ndim)), keepdim=True, unbiased=False)
-        self.latent += self.step_size * gradient / (std + 1e-8)
-
-
-_OPTIMIZERS: dict[str, type[_Adam] | type[_GradientStd]] = {"adam": _Adam, "gradient_std": _GradientStd}
+    Raises
+    ------
+    ValueError
+        When images that depend on each other do not fit together.
+    """
+    units: dict[object, list[int]] = {}
+    for number, job in enumerate(jobs):
+        together = (job.objective, job.base) if job.objective.coupled else number
+        units.setdefault(together, []).append(number)
+    todo = []
+    for unit in units.values():
+        if set(unit) <= made:
+            continue
+        if len(unit) > slots:
+            raise ValueError(
+                f"{len(unit)} images of {jobs[unit[0]].objective!r} depend on each other but only {slots} fit "
+                "together; ask for fewer seeds or more slots"
+            )
+        if not set(unit) <= set(states):  # coupled images go on together or begin together
+            for number in unit:
+                states.pop(number, None)
+        todo.append(unit)
+    return sorted(todo, key=lambda unit: unit[0] not in states)

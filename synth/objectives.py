@@ -1,111 +1,30 @@
 """What is asked of an image: functions from predicted site responses to one score per image, to be maximized.
 
-In: responses (image, site) of a `SiteModel`. Out: score (image,). Objectives add, subtract and scale; their ``repr`` is
-valid Python and names the job in every file. Called by `synthesize` and, on recorded responses, by `evaluate_control`.
+In: responses (image, site) of a `SiteModel`, and the images. Out: score (image,). Objectives add, subtract and scale;
+their ``repr`` is valid Python and names the job in every file. Here: their algebra and the two of 2019; others are in
+`site_objectives` and `image_objectives`. Called by `synthesize` and, on recorded responses, by `evaluate_control`.
 """
 
 from __future__ import annotations
 
-import ast
-import difflib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
+from synth._batched_scores import score_images
+from synth._score_tables import Term, Terms
+from synth.site_scale import SiteScale as SiteScale
+
 if TYPE_CHECKING:
-    from neural_fits.site_model import Ensemble, SiteModel
-
-
-@dataclass(frozen=True)
-class SiteScale:
-    """Names of the sites and the scale on which populations are compared.
-
-    ``z = (response - mean) / std``, mean and standard deviation taken over natural images.
-
-    Parameters
-    ----------
-    site_ids : tuple of str
-        Names of the columns of the responses.
-    mean, std : Tensor, (site,)
-        Statistics of the natural responses, in the recording's unit.
-
-    Examples
-    --------
-    >>> scale = SiteScale(("a", "b"), torch.zeros(2), torch.ones(2))
-    >>> scale.index("b")
-    1
-    """
-
-    site_ids: tuple[str, ...]
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of(cls, model: SiteModel | Ensemble, device: torch.device | str = "cpu") -> SiteScale:
-        """Return the names and natural statistics of a model's sites.
-
-        Parameters
-        ----------
-        model : SiteModel or Ensemble
-            A fitted model.
-        device : torch.device or str
-            Where the statistics go.
-
-        Returns
-        -------
-        SiteScale
-            Names, means and standard deviations.
-        """
-        mean, std = (
-            torch.tensor(values, device=device) for values in (model.info.natural_mean, model.info.natural_std)
-        )
-        return cls(model.site_ids, mean, std)
-
-    def index(self, site: str) -> int:
-        """Return the column of a site.
-
-        Parameters
-        ----------
-        site : str
-            Name of the site.
-
-        Returns
-        -------
-        int
-            Its column in the responses.
-
-        Raises
-        ------
-        ValueError
-            When there is no such site; the closest name is suggested.
-        """
-        if site not in self.site_ids:
-            close = difflib.get_close_matches(site, self.site_ids, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; the first are {', '.join(self.site_ids[:5])}"
-            raise ValueError(f"there is no site {site!r} among the {len(self.site_ids)}{hint}")
-        return self.site_ids.index(site)
-
-    def indices(self, sites: tuple[str, ...] | None) -> list[int]:
-        """Return the columns of several sites.
-
-        Parameters
-        ----------
-        sites : tuple of str, optional
-            Names; None means all.
-
-        Returns
-        -------
-        list of int
-            Their columns.
-        """
-        return list(range(len(self.site_ids))) if sites is None else [self.index(site) for site in sites]
+    from synth.image_objectives import LayerUnit
 
 
 class Objective:
     """A score per image to maximize; compose with ``+``, ``-`` and ``*``.
+
+    A subclass of yours defines ``score`` alone, and ``coupled`` where images of one objective are scored together.
 
     Examples
     --------
@@ -115,7 +34,7 @@ class Objective:
 
     @property
     def family(self) -> str:
-        """Word for the kind of objective in tables and file names: stretch, ohp (one-hot population) or composed."""
+        """Word for the kind of objective in tables and file names, for example stretch or ohp (one-hot population)."""
         return "composed"
 
     @property
@@ -123,7 +42,17 @@ class Objective:
         """Name of the site the objective drives, or an empty string."""
         return ""
 
-    def score(self, responses: Tensor, scale: SiteScale) -> Tensor:
+    @property
+    def units(self) -> tuple[LayerUnit, ...]:
+        """Layer units whose activations it needs as further columns of the responses, each once."""
+        return ()
+
+    @property
+    def coupled(self) -> bool:
+        """Whether all images (seeds) of the objective must be scored together."""
+        return False
+
+    def score(self, responses: Tensor, scale: SiteScale, images: Tensor | None = None) -> Tensor:
         """Return the score of each image.
 
         Parameters
@@ -132,13 +61,40 @@ class Objective:
             Responses in the recording's unit.
         scale : SiteScale
             Names of the sites and their natural mean and standard deviation.
+        images : Tensor, (image, channel, height, width), optional
+            The images, in [0, 1]; needed by objectives that measure them.
 
         Returns
         -------
         Tensor, (image,)
             Scores; larger is better.
+
+        Raises
+        ------
+        ValueError
+            When a site has no column, shapes do not fit, or images are needed and none came.
         """
-        raise NotImplementedError
+        return score_images(self._terms(scale), responses, scale, images)
+
+    def flat_terms(self, scale: SiteScale) -> Terms:
+        """Return the weighted terms of which the score is the sum; an objective that scores itself is one term.
+
+        Parameters
+        ----------
+        scale : SiteScale
+            Names of the columns of the responses.
+
+        Returns
+        -------
+        sequence of (float, Term)
+            Weights and terms.
+        """
+        if type(self).score is not Objective.score:
+            return ((1.0, Term("own", objective=self)),)
+        return self._terms(scale)
+
+    def _terms(self, scale: SiteScale) -> Terms:
+        raise NotImplementedError(f"{type(self).__name__} has no score; define score(responses, scale, images=None)")
 
     def __add__(self, other: Objective) -> Objective:
         return Weighted(((1.0, self), (1.0, other)))
@@ -194,22 +150,18 @@ class Weighted(Objective):
         """Target of the first term."""
         return self.terms[0][1].target
 
-    def score(self, responses: Tensor, scale: SiteScale) -> Tensor:
-        """Return the weighted sum of the terms' scores.
+    @property
+    def units(self) -> tuple[LayerUnit, ...]:
+        """Layer units of all terms, each once."""
+        return tuple(dict.fromkeys(unit for _, term in self.terms for unit in term.units))
 
-        Parameters
-        ----------
-        responses : Tensor, (image, site)
-            Responses in the recording's unit.
-        scale : SiteScale
-            Names and natural statistics of the sites.
+    @property
+    def coupled(self) -> bool:
+        """Whether a term is."""
+        return any(term.coupled for _, term in self.terms)
 
-        Returns
-        -------
-        Tensor, (image,)
-            Scores.
-        """
-        return torch.stack([weight * term.score(responses, scale) for weight, term in self.terms]).sum(0)
+    def _terms(self, scale: SiteScale) -> Terms:
+        return [(weight * inner, part) for weight, term in self.terms for inner, part in term.flat_terms(scale)]
 
     def __repr__(self) -> str:
         alone = len(self.terms) == 1  # "1.0 * Stretch('a')" is a sum, "Stretch('a')" is not
@@ -218,10 +170,27 @@ class Weighted(Objective):
         )
 
 
-def _site_name(site: str) -> str:
+def site_name(site: str) -> str:
+    """Return the name of a site as plain text, or say what is wrong with it.
+
+    Parameters
+    ----------
+    site : str
+        The name; numpy's strings, which have another repr, become Python's.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    TypeError
+        When it is not text.
+    """
     if not isinstance(site, str):
         raise TypeError(f"site is {site!r}; expected the name of a site as text")
-    return str(site)  # numpy's strings have another repr
+    return str(site)
 
 
 @dataclass(frozen=True, repr=False)
@@ -239,6 +208,7 @@ class Stretch(Objective):
 
     Examples
     --------
+    >>> import torch
     >>> scale = SiteScale(("a", "b"), torch.zeros(2), torch.ones(2))
     >>> Stretch("b").score(torch.tensor([[1.0, 3.0]]), scale)
     tensor([3.])
@@ -247,7 +217,7 @@ class Stretch(Objective):
     site: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "site", _site_name(self.site))
+        object.__setattr__(self, "site", site_name(self.site))
 
     @property
     def family(self) -> str:
@@ -259,22 +229,8 @@ class Stretch(Objective):
         """Name of the target site."""
         return self.site
 
-    def score(self, responses: Tensor, scale: SiteScale) -> Tensor:
-        """Return the target's response.
-
-        Parameters
-        ----------
-        responses : Tensor, (image, site)
-            Responses in the recording's unit.
-        scale : SiteScale
-            Names and natural statistics of the sites.
-
-        Returns
-        -------
-        Tensor, (image,)
-            Response of the target site.
-        """
-        return responses[:, scale.index(self.site)]
+    def _terms(self, scale: SiteScale) -> Terms:
+        return ((1.0, Term("linear", [scale.index(self.site)])),)
 
     def __repr__(self) -> str:
         return f"Stretch({self.site!r})"
@@ -310,6 +266,7 @@ class OneHot(Objective):
 
     Examples
     --------
+    >>> import torch
     >>> scale = SiteScale(("a", "b"), torch.zeros(2), torch.ones(2))
     >>> OneHot("b", form="softmax").score(torch.tensor([[1.0, 1.0]]), scale)
     tensor([0.5000])
@@ -321,12 +278,12 @@ class OneHot(Objective):
     form: str = "log"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "site", _site_name(self.site))
+        object.__setattr__(self, "site", site_name(self.site))
         object.__setattr__(self, "temperature", float(self.temperature))
         if self.population is not None:
             if isinstance(self.population, str):
                 raise TypeError(f"population is {self.population!r}; expected several names, for example ('a', 'b')")
-            object.__setattr__(self, "population", tuple(map(_site_name, self.population)))
+            object.__setattr__(self, "population", tuple(map(site_name, self.population)))
             if self.site not in self.population:
                 raise ValueError(f"target {self.site!r} is not in its population of {len(self.population)}; add it")
             if len(self.population) < 2:
@@ -348,26 +305,16 @@ class OneHot(Objective):
         """Name of the target site."""
         return self.site
 
-    def score(self, responses: Tensor, scale: SiteScale) -> Tensor:
-        """Return the one-hot score.
-
-        Parameters
-        ----------
-        responses : Tensor, (image, site)
-            Responses in the recording's unit.
-        scale : SiteScale
-            Names and natural statistics of the sites.
-
-        Returns
-        -------
-        Tensor, (image,)
-            Softmax (in (0, 1)) or its logarithm at the target.
-        """
-        columns = scale.indices(self.population)
-        values = responses if self.form == "paper" else (responses - scale.mean) / scale.std
-        logits = values[:, columns] / (1.0 if self.form == "paper" else self.temperature)
-        at = columns.index(scale.index(self.site))
-        return (logits.log_softmax(1) if self.form == "log" else logits.softmax(1))[:, at]
+    def _terms(self, scale: SiteScale) -> Terms:
+        target, columns = scale.index(self.site), scale.indices(self.population)
+        if len(columns) < 2:
+            raise ValueError(f"there is no site beside {self.site!r}; {self!r} needs others to compare it with")
+        columns = [target, *(column for column in columns if column != target)]
+        others = [0.0] + [1.0] * (len(columns) - 1)
+        if self.form == "paper":
+            return ((1.0, Term("softmax", columns, False, others)),)
+        kind = "log_softmax" if self.form == "log" else "softmax"
+        return ((1.0, Term(kind, columns, True, others, self.temperature)),)
 
     def __repr__(self) -> str:
         parts = [repr(self.site)]
@@ -403,27 +350,6 @@ def parse_objective(text: str) -> Objective:
     >>> parse_objective("Stretch('a') + -0.5 * Stretch('b')")
     Stretch('a') + -0.5 * Stretch('b')
     """
+    from synth._parse_objective import build  # it needs all objectives, and they need this file
 
-    def build(node: ast.expr) -> Objective:
-        summands: list[ast.expr] = []
-        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # a sum over 1,000 sites, without recursion
-            summands.append(node.right)
-            node = node.left
-        if summands:
-            return Weighted(tuple((1.0, build(part)) for part in (node, *reversed(summands))))
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            weight = ast.literal_eval(node.left)
-            if type(weight) not in (int, float):
-                raise TypeError(f"{weight!r} is not a weight")
-            return weight * build(node.right)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Stretch", "OneHot"):
-            arguments = [ast.literal_eval(value) for value in node.args]
-            named = {str(pair.arg): ast.literal_eval(pair.value) for pair in node.keywords}
-            return (Stretch if node.func.id == "Stretch" else OneHot)(*arguments, **named)
-        raise ValueError(ast.dump(node))
-
-    try:
-        return build(ast.parse(text, mode="eval").body)
-    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError) as error:
-        start = repr(text)[:200]  # hostile text can be long
-        raise ValueError(f"{start} is not an objective; expected for example \"Stretch('site00')\"") from error
+    return build(text)

@@ -47,6 +47,7 @@ class Progress:
                 BarColumn(bar_width=14),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                TextColumn("{task.fields[status]}"),
             )
             self._bar = Bar(*columns, console=Console(stderr=True))
             self._bar.start()
@@ -76,15 +77,17 @@ class Progress:
             sys.stderr.write(f"[{self._stage_began - self._began:5.0f} s] {text}\n")
             return
         self._finish_stage()
-        self._bar.add_task(text, total=None, rate="")
+        self._bar.add_task(text, total=None, rate="", status="")
 
-    def step(self, done: int, total: int) -> None:
+    def step(self, done: int, total: int, status: object = "") -> None:
         """Report how far the stage has come.
 
         Parameters
         ----------
         done, total : int
             Steps done and steps in all.
+        status : object
+            Its text is shown beside.
         """
         if self.quiet:
             return
@@ -92,11 +95,12 @@ class Progress:
         rate = done / spent if spent > 0 else 0.0
         if self._bar is not None:
             task = self._bar.task_ids[-1]
-            self._bar.update(task, completed=done, total=total, rate=f"{rate:.0f} steps/s")
+            self._bar.update(task, completed=done, total=total, rate=f"{rate:.0f} steps/s", status=status)
         elif done and (done / total >= self._said + 0.25 or done == total):
             self._said = done / total
             left = spent / done * (total - done)
-            sys.stderr.write(f"          {done / total:4.0%} of {self._text}, {left:.0f} s left\n")
+            words = f"; {status}" if str(status) else ""
+            sys.stderr.write(f"          {done / total:4.0%} of {self._text}, {left:.0f} s left{words}\n")
 
     def _finish_stage(self) -> None:
         if self._bar is not None and self._bar.task_ids:

@@ -7,12 +7,20 @@ are equal. ``"paper"`` is the rule of 2019, ``"robust"`` the default. Read by `s
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from stimuli.hints import did_you_mean
-from synth.constraints import check_luminance_contrast
-from synth.image_params import PARAMS, STARTS
+from synth.aperture import Aperture
+from synth.constraints import Constraints
+from synth.image_params import PARAMS
+from synth.natural_statistics import NaturalStatistics
+from synth.optimizers import OPTIMIZERS
+from synth.starts import STARTS
 from synth.transforms import Affine, Jitter, PixelNoise, Transform
+
+ImageParam = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -21,31 +29,47 @@ class SynthesisConfig:
 
     Parameters
     ----------
-    param : str
-        What is optimized: ``"pixels"`` or ``"fourier"``.
+    param : str or callable
+        What is optimized: ``"pixels"``, ``"fourier"`` coefficients, or the ``"phase"`` of a natural spectrum; or what
+        makes a parametrization of your own from start images and statistics, with a ``repr`` that names it exactly.
     start : str
-        First image: ``"uniform"`` noise or faint ``"pink"`` noise.
+        First image: ``"uniform"`` noise, faint ``"pink"`` noise, ``"gray"``, or the ``"base"`` image of each job.
     channels : int, optional
         3 for color, 1 for gray images; by default as the images the model was fitted on.
     steps : int
         Gradient steps.
     optimizer : str
-        ``"adam"``, or ``"gradient_std"``: the gradient divided by its standard deviation over pixels.
+        ``"adam"``, ``"sign"`` of the gradient, ``"gradient_std"`` or ``"gradient_norm"``: the gradient divided by its
+        standard deviation over pixels, or by its length.
     step_size : float
         Step in units of the latent; for pixels [0, 1].
     transforms : tuple of Transform
         Random views, applied in this order at every step.
+    views : int
+        Random views of each image a step; their scores are averaged.
     gradient_blur_px : tuple of float
         Standard deviation of the Gaussian that smooths the pixel gradient, at the first and the last step; 0 is none.
+    gradient_decay : float
+        The spectrum of the pixel gradient is multiplied by ``1 / frequency^decay``; 0 leaves it.
     total_variation : float
         Weight of the penalty on quadratic total variation, of images scaled to [-1, 1].
     mean_luminance, rms_contrast : float, optional
-        Fixed exactly where given, in units of [0, 1].
+        Fixed exactly where given, in units of [0, 1]; inside the aperture, where there is one.
+    aperture : Aperture, optional
+        Where the image may be; outside it is gray, or as the base image.
+    max_rms_change, max_change : float, optional
+        Largest root-mean-square and largest absolute change of the base image, in units of [0, 1].
+    statistics : NaturalStatistics, optional
+        Spectrum and colors of your own photographs, for ``"fourier"`` and ``"phase"``.
     keep : str
         ``"best"``: the image with the best score without views, after constraints and 8-bit rounding, read every
         `check_every` steps; or ``"last"``.
     check_every : int
         Steps between readings of the score.
+    patience : int, optional
+        An image ends early after so many readings without a gain worth it; None spends the whole budget.
+    min_gain : float
+        A gain is worth it when it exceeds this fraction of all that was gained since the start.
     output_gain : float
         Deviations from gray are multiplied by it when the image is written.
 
@@ -60,38 +84,84 @@ class SynthesisConfig:
     20
     """
 
-    param: str = "fourier"
+    param: str | ImageParam = "fourier"
     start: str = "pink"
     channels: int | None = None
     steps: int = 150
     optimizer: str = "adam"
     step_size: float = 0.05
     transforms: tuple[Transform, ...] = ()
+    views: int = 1
     gradient_blur_px: tuple[float, float] = (0.0, 0.0)
+    gradient_decay: float = 0.0
     total_variation: float = 0.0
     mean_luminance: float | None = None
     rms_contrast: float | None = None
+    aperture: Aperture | None = None
+    max_rms_change: float | None = None
+    max_change: float | None = None
+    statistics: NaturalStatistics | None = None
     keep: str = "best"
     check_every: int = 10
+    patience: int | None = None
+    min_gain: float = 0.01
     output_gain: float = 1.0
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("param", tuple(PARAMS)),
+            ("param", tuple(PARAMS) if isinstance(self.param, str) else (self.param,)),
             ("start", tuple(STARTS)),
-            ("optimizer", ("adam", "gradient_std")),
+            ("optimizer", tuple(OPTIMIZERS)),
             ("keep", ("best", "last")),
             ("channels", (None, 1, 3)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(repr, known))}")
-        if self.steps < 1 or self.check_every < 1 or not self.step_size > 0:
-            raise ValueError("steps and check_every must be at least 1 and step_size above 0")
-        if self.total_variation < 0 or min(self.gradient_blur_px) < 0:
-            raise ValueError("total_variation and gradient_blur_px must not be negative")
-        check_luminance_contrast(self.mean_luminance, self.rms_contrast)
-        if self.param != "pixels" and any(self.gradient_blur_px):
-            raise ValueError("gradient_blur_px smooths pixel gradients; use it with param='pixels'")
+        if self.steps < 1 or self.check_every < 1 or self.views < 1 or not self.step_size > 0:
+            raise ValueError("steps, check_every and views must be at least 1 and step_size above 0")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience is {self.patience}; expected a number of readings of at least 1, or None")
+        if min(self.total_variation, self.min_gain, self.gradient_decay, *self.gradient_blur_px) < 0:
+            raise ValueError("total_variation, min_gain, gradient_decay and gradient_blur_px must not be negative")
+        if self.param != "pixels" and (any(self.gradient_blur_px) or self.gradient_decay):
+            raise ValueError("gradient_blur_px and gradient_decay smooth pixel gradients; use them with param='pixels'")
+        if self.param == "phase" and self.start == "gray":
+            raise ValueError(
+                "a gray image has no phases to optimize; start param='phase' from 'pink' or 'uniform' noise"
+            )
+        _ = self.constraints  # refuses what no image satisfies
+
+    @property
+    def constraints(self) -> Constraints:
+        """What every image satisfies exactly."""
+        return Constraints(
+            mean_luminance=self.mean_luminance,
+            rms_contrast=self.rms_contrast,
+            aperture=self.aperture,
+            max_rms_change=self.max_rms_change,
+            max_change=self.max_change,
+        )
+
+
+def param_of(config: SynthesisConfig) -> ImageParam:
+    """Return what makes the parametrization of a configuration.
+
+    Parameters
+    ----------
+    config : SynthesisConfig
+        The configuration.
+
+    Returns
+    -------
+    callable
+        Takes start images (image, channel, height, width) and natural statistics or None.
+
+    Examples
+    --------
+    >>> param_of(SynthesisConfig()).__name__
+    'Fourier'
+    """
+    return PARAMS[config.param] if isinstance(config.param, str) else config.param
 
 
 #: recipe B of our measurements: Fourier coefficients in natural colors, random affine views, pixel noise, free contrast

@@ -1,91 +1,109 @@
 """Make the images: a fitted model and objectives in, a `Synthesis` with its stimulus set out.
 
-Calls the loop in `engine`; called by users, ``npc synth`` and ``npc demo``.
+Calls the loop in `engine`, on this machine or through `distributed` on many; called by users, ``npc synth`` and
+``npc demo``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import html
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
+from neural_fits.features import FeatureExtractor
 from neural_fits.fit import best_device
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import Display, StimulusSet
-from stimuli.provenance import provenance_record, sha256_bytes
-from synth.engine import Job, run
-from synth.objectives import Objective, SiteScale
-from synth.recipes import SynthesisConfig, recipe, recipe_name
-
-
-@dataclass(frozen=True, eq=False)
-class Synthesis:
-    """Images made, and how.
-
-    Parameters
-    ----------
-    stimuli : StimulusSet
-        The images; columns ``family, objective, target_site, seed, recipe, step`` and ``forecast_response``, what the
-        driver expects of the target site on the 8-bit image.
-    trace : DataFrame
-        Columns ``stimulus_id, step, score``: the driver's score of the 8-bit image as it was made.
-    config : SynthesisConfig
-        The recipe.
-    """
-
-    stimuli: StimulusSet
-    trace: pd.DataFrame
-    config: SynthesisConfig
-
-    def _repr_html_(self) -> str:
-        return f"<p><b>{html.escape(repr(self))}</b></p>{self.stimuli._repr_html_()}"
-
-    def __repr__(self) -> str:
-        return f"Synthesis({len(self.stimuli)} images, {self.config.steps} steps, param {self.config.param!r})"
+from stimuli.files import require_free
+from stimuli.provenance import sha256_bytes
+from synth.driver import Driver, driver_of
+from synth.engine import Progress
+from synth.execution import Execution, execute
+from synth.jobs import Job
+from synth.objectives import Objective
+from synth.recipes import SynthesisConfig, recipe
+from synth.run_folder import RunFolder, on_full_disk, remove_run
+from synth.store import Memory, Store
+from synth.synthesis import Synthesis, assemble, saved_before, with_forecast
 
 
 def synthesize(
-    model: SiteModel | Ensemble,
+    model: SiteModel | Ensemble | FeatureExtractor,
     objectives: Objective | Iterable[Objective],
     *,
     seeds: int | Sequence[int] = 5,
     recipe: str | SynthesisConfig = "robust",
+    base: StimulusSet | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     device: str | torch.device | None = None,
     slots: int | None = None,
+    amp: bool = False,
+    accelerate: str | None = None,
+    backend: str = "local",
+    address: str | None = None,
+    checkpoint_s: float = 30.0,
     display: Display | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Synthesis:
-    """Synthesize images, one for each objective and seed.
+    """Synthesize images, one for each objective and seed, and for each base image where there are some.
+
+    An image depends on the model, its objective, seed, base image, recipe and the number of slots, and on nothing else:
+    not on the other images, nor on where a run was interrupted.
 
     Parameters
     ----------
-    model : SiteModel or Ensemble
-        The driver; it is moved to the device.
+    model : SiteModel, Ensemble or FeatureExtractor
+        The driver, or a bare network for `LayerUnit` objectives; it is moved to the device.
     objectives : Objective or iterable of Objective
         What is asked, for example ``[Stretch(site) for site in model.site_ids]``.
     seeds : int or sequence of int
         Images per objective: their number (seeds 0, 1, ...), or the seeds themselves.
     recipe : str or SynthesisConfig
         ``"robust"``, ``"paper"``, or a configuration.
+    base : StimulusSet, optional
+        Images to change, instead of starting from noise; see ``max_rms_change`` of `SynthesisConfig`.
+    out : path, optional
+        Folder of the set. While the images are made, ``<out>.partial`` holds the finished ones and the state of the
+        others, and memory does not grow with their number.
+    resume : bool
+        Go on with the interrupted run in ``<out>.partial``; the images are those of an uninterrupted run. A set that is
+        complete already is returned as it is.
+    overwrite : bool
+        Replace an earlier set at `out`.
     device : str or torch.device, optional
         Where the work is done; the best there is by default.
     slots : int, optional
-        Images optimized together; 4 on a CPU and 32 on a GPU by default.
+        Images optimized together; by default chosen by a short timing, and recorded.
+    amp : bool
+        Compute gradients in bfloat16; readings stay in full precision.
+    accelerate : str, optional
+        ``"none"``, ``"compile"`` or ``"graphs"`` (CUDA graphs); by default what a short timing favors on a GPU, and
+        none on a CPU.
+    backend : str
+        ``"local"``, or ``"ray"``: chunks of jobs go to the workers of a Ray cluster.
+    address : str, optional
+        Address of the Ray cluster; by default one is started on this machine.
+    checkpoint_s : float
+        Seconds between two writings of the state of unfinished images; a killed run loses no more.
     display : Display, optional
         The screen the images are meant for; kept with the set.
     progress : callable, optional
-        Called with (image steps done, image steps in all).
+        Called with (image steps done, image steps in all, status); ``str(status)`` says what has been made.
 
     Returns
     -------
     Synthesis
-        The images in the order objective, seed.
+        The images in the order objective, base image, seed.
 
     Raises
     ------
@@ -93,6 +111,8 @@ def synthesize(
         For an objective that is none.
     ValueError
         For an unknown site or recipe, no objective or the same one twice, or seeds or slots below 1.
+    FileExistsError
+        When `out` or an interrupted run is in the way, or another process makes images there.
 
     Examples
     --------
@@ -106,82 +126,124 @@ def synthesize(
     (3, 64, 64)
     """
     config = _recipe(recipe)
-    wanted = [objectives] if isinstance(objectives, Objective) else list(objectives)
-    if not wanted:
-        raise ValueError("no objective was given; give at least one, for example Stretch(model.site_ids[0])")
-    for k, objective in enumerate(wanted):
-        if not isinstance(objective, Objective):
-            raise TypeError(f"{objective!r} is not an objective; expected for example Stretch({objective!r})")
-        if objective in wanted[:k]:
-            raise ValueError(f"{objective!r} is given twice and would make the same images; ask for more seeds instead")
-    numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
-    if not numbers or len(set(numbers)) != len(numbers):
-        raise ValueError(f"seeds is {seeds!r}; expected a number of at least 1, or distinct seeds")
-    if slots is not None and slots < 1:
-        raise ValueError(f"slots is {slots}; expected the number of images to optimize together, at least 1")
-    place = best_device(device)
-    width = slots or (4 if place.type == "cpu" else 32)
-    model.to(place)
-    scale = SiteScale.of(model, place)
-    for objective in wanted:  # a misspelt site shows here, not after an hour
-        objective.score(torch.zeros(1, len(scale.site_ids), device=place), scale)
-    jobs = [Job(objective, seed) for objective in wanted for seed in numbers]
-    made = run(
-        model,
-        scale,
-        jobs,
-        dataclasses.replace(config, channels=config.channels or model.info.channels),
-        model.info.size_px,
-        slots=width,
-        device=place,
-        progress=progress,
-    )
-    codes = np.stack([image.codes for image in made])
-    stimuli = StimulusSet.from_arrays(
-        codes,
-        table=_table(jobs, made_steps=[image.step for image in made], recipe=recipe_name(config), codes=codes),
-        size_deg=model.info.size_deg,
-        display=display,
-        provenance=provenance_record(
-            config={"synthesis": repr(config), "slots": width, "device": str(place), "seeds": numbers},
-            inputs={f"model.{key}": str(value) for key, value in model.provenance.get("inputs", {}).items()},
-        ),
-        name="synthesis",
-    )
-    responses = model.predict(stimuli)
-    column = [scale.index(job.objective.target) if job.objective.target else -1 for job in jobs]
-    forecast = [float(responses[k, site]) if site >= 0 else float("nan") for k, site in enumerate(column)]
-    stimuli = stimuli.with_columns(forecast_response=forecast)
-    trace = pd.DataFrame(
-        [
-            (name, step, score)
-            for name, image in zip(stimuli.stimulus_ids, made, strict=True)
-            for step, score in image.trace
-        ],
-        columns=["stimulus_id", "step", "score"],
-    )
-    return Synthesis(stimuli, trace, config)
+    if base is not None:
+        config = dataclasses.replace(config, start="base")
+    elif config.start == "base" or config.constraints.has_budget:
+        raise ValueError("the recipe changes base images and none were given; give base=, a StimulusSet")
+    wanted = _checked(objectives)
+    jobs = [
+        Job(objective, seed, name)
+        for objective in wanted
+        for name in ([""] if base is None else base.stimulus_ids)
+        for seed in _numbers(seeds)
+    ]
+    if resume and out is None:
+        raise ValueError("there is nothing to resume without a folder; give out=, that of the interrupted run")
+    with contextlib.ExitStack() as held:
+        place = best_device(device) if backend != "ray" else _workers_device(device, address, held)
+        execution = Execution(place, slots, amp, accelerate, backend, checkpoint_s)
+        driver = driver_of(model, wanted, torch.device("cpu") if backend == "ray" else place)
+        driver = dataclasses.replace(driver, channels=config.channels or driver.channels)
+        loop = dataclasses.replace(config, channels=driver.channels)
+        if base is not None:
+            _check_base(base, driver)
+        if out is not None and not resume:
+            require_free(out, overwrite, _is_set)
+        partial = None if out is None else Path(f"{os.fspath(out).rstrip(os.sep)}.partial")
+        if slots is None and resume and partial is not None:
+            execution = dataclasses.replace(execution, slots=_slots_before(partial, partial.with_suffix("")))
+        execution = execution.tuned(driver, loop, jobs)
+        record = _record(driver, jobs, config, base, execution)
+        run_sha256 = sha256_bytes(json.dumps(record).encode())
+        store: Store = Memory()
+        if partial is not None:
+            place_out = partial.with_suffix("")
+            if resume and (whole := saved_before(place_out, run_sha256, config)):  # killed after the set was saved
+                remove_run(partial)
+                return whole
+            if resume:
+                require_free(place_out, overwrite, _is_set)
+            store = held.enter_context(RunFolder(partial, record, resume))
+            held.enter_context(on_full_disk(partial))
+        slots = execute(execution, driver, jobs, loop, base, store, progress)
+        execution = dataclasses.replace(execution, slots=slots)
+        made = with_forecast(assemble(driver, jobs, store, config, execution, display, run_sha256), model)
+        if partial is None:
+            return made
+        made = made.save(partial.with_suffix(""), overwrite)
+        remove_run(partial)
+        return made
+
+
+def _workers_device(device: str | torch.device | None, address: str | None, held: contextlib.ExitStack) -> torch.device:
+    from synth.distributed import cluster
+
+    found = held.enter_context(cluster(address))
+    return found if device is None else torch.device(device)
 
 
 _recipe = recipe  # the argument of `synthesize` has the same name
 
 
-def _table(jobs: list[Job], *, made_steps: list[int], recipe: str, codes: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "stimulus_id": [_image_id(job, image) for job, image in zip(jobs, codes, strict=True)],
-            "family": [job.objective.family for job in jobs],
-            "objective": [repr(job.objective) for job in jobs],
-            "target_site": [job.objective.target for job in jobs],
-            "seed": [job.seed for job in jobs],
-            "recipe": recipe,
-            "step": made_steps,
-        }
-    )
+def _checked(objectives: Objective | Iterable[Objective]) -> list[Objective]:
+    wanted = [objectives] if isinstance(objectives, Objective) else list(objectives)
+    if not wanted:
+        raise ValueError("no objective was given; give at least one, for example Stretch(model.site_ids[0])")
+    seen: set[str] = set()
+    for objective in wanted:
+        if not isinstance(objective, Objective):
+            raise TypeError(f"{objective!r} is not an objective; expected for example Stretch({objective!r})")
+        if repr(objective) in seen:
+            raise ValueError(f"{objective!r} is given twice and would make the same images; ask for more seeds instead")
+        seen.add(repr(objective))
+    return wanted
 
 
-def _image_id(job: Job, image: np.ndarray) -> str:
-    # A file name that people can read, and a hash of objective and content: two objectives may end in the same image.
-    target = re.sub("[^A-Za-z0-9]", "-", job.objective.target)[:40] or "image"
-    digest = sha256_bytes(repr(job.objective).encode() + image.tobytes())
-    return f"{job.objective.family}_{target}_{job.seed}_{digest[:8]}"
+def _numbers(seeds: int | Sequence[int]) -> list[int]:
+    numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise ValueError(f"seeds is {seeds!r}; expected a number of at least 1, or distinct seeds")
+    return numbers
+
+
+def _check_base(base: StimulusSet, driver: Driver) -> None:
+    if base.size_px != driver.size_px or base.shape[0] not in (1, driver.channels):
+        raise ValueError(
+            f"base images are {base.shape[0]} x {base.size_px[0]} x {base.size_px[1]} (channels, height, width), the "
+            f"driver takes {driver.channels} x {driver.size_px[0]} x {driver.size_px[1]}; convert them"
+        )
+
+
+def _record(
+    driver: Driver, jobs: list[Job], config: SynthesisConfig, base: StimulusSet | None, execution: Execution
+) -> dict[str, Any]:
+    """Return all that decides the bytes of the images."""
+    return {
+        "version": version("neural-population-control"),
+        "torch": torch.__version__,
+        "device": execution.description(),
+        "slots": execution.slots,
+        "amp": execution.amp,
+        "accelerate": execution.accelerate,
+        "model_sha256": driver.sha256(),
+        "base_sha256": "" if base is None else _pixels_sha256(base),
+        "size_px": list(driver.size_px),
+        "recipe": repr(config),
+        "jobs": [[repr(job.objective), job.seed, job.base] for job in jobs],
+    }
+
+
+def _pixels_sha256(stimuli: StimulusSet) -> str:
+    return sha256_bytes("".join(sha256_bytes(stimuli.codes([k]).tobytes()) for k in range(len(stimuli))).encode())
+
+
+def _is_set(folder: Path) -> bool:
+    return (folder / "set.json").is_file()
+
+
+def _slots_before(partial: Path, out: Path) -> int | None:
+    """Return the slots of an earlier run, which may have ended between saving its set and removing its folder."""
+    slots: int | None = RunFolder.recorded(partial).get("slots")
+    if slots is None and _is_set(out):
+        slots = StimulusSet.load(out).provenance.get("config", {}).get("slots")
+    return slots

@@ -1,7 +1,7 @@
 """Random views of an image, one random stream per image, so that no image depends on its neighbors in a batch.
 
-In: images (image, channel, height, width) and one `torch.Generator` per image. Out: transformed images of equal shape,
-differentiable. Applied by `engine` before the network at every step.
+In: images (image, channel, height, width) and their `Streams`. Out: transformed images, differentiable; they
+keep their size. Applied by `engine` before the network at every step; nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -12,32 +12,30 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from synth._resample import check_border, roll, rotation, warp
+from synth.preconditioning import gaussian_blur
+from synth.random_streams import Streams
 
 
 class Transform(Protocol):
     """A random, differentiable change of images."""
 
-    def __call__(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
+    def __call__(self, images: Tensor, streams: Streams) -> Tensor:
         """Return the transformed images.
 
         Parameters
         ----------
         images : Tensor, (image, channel, height, width)
             Images in [0, 1].
-        generators : list of torch.Generator
-            One for each image, on the CPU.
+        streams : Streams
+            Random numbers, one stream for each image.
 
         Returns
         -------
         Tensor, (image, channel, height, width)
             Transformed images.
         """
-
-
-def _uniform(generators: list[torch.Generator], count: int) -> Tensor:
-    """Return (image, count) numbers in [-1, 1)."""
-    return torch.stack([torch.rand(count, generator=generator) for generator in generators]) * 2 - 1
 
 
 @dataclass(frozen=True)
@@ -47,85 +45,153 @@ class Jitter:
     Parameters
     ----------
     low, high : int
-        Smallest and largest shift in pixels, both included.
+        Smallest and largest shift in pixels, both included; down and right are drawn separately.
+
+    Raises
+    ------
+    ValueError
+        When low is above high.
 
     Examples
     --------
-    >>> Jitter(1, 1)(torch.tensor([[[[1.0, 2.0]]]]), [torch.Generator()])
+    >>> Jitter(1, 1)(torch.tensor([[[[1.0, 2.0]]]]), Streams(torch.tensor([0]), torch.tensor([0])))
     tensor([[[[2., 1.]]]])
     """
 
     low: int
     high: int
 
-    def __call__(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"Jitter got low {self.low} and high {self.high}; the first must not be the larger")
+
+    def __call__(self, images: Tensor, streams: Streams) -> Tensor:
         """Return the shifted images.
 
         Parameters
         ----------
         images : Tensor, (image, channel, height, width)
             Images.
-        generators : list of torch.Generator
-            One for each image.
+        streams : Streams
+            Random numbers.
 
         Returns
         -------
         Tensor, (image, channel, height, width)
             Shifted images.
         """
-        shifts = [torch.randint(self.low, self.high + 1, (2,), generator=g).tolist() for g in generators]
-        return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts, strict=True)])
+        shifts = streams.integers(self.low, self.high, 2)
+        return roll(images, shifts[:, 0], shifts[:, 1], max(abs(self.low), abs(self.high)))
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Rotate, rescale and shift each image a little, with reflected borders.
+    """Rotate, rescale and shift each image a little, evenly over the ranges, in one bilinear resampling.
 
     Parameters
     ----------
     rotate_deg : float
         Largest rotation in degrees, either way.
     rescale : float
-        Largest relative change of size, either way.
+        Largest relative change of size, either way; below 1.
     shift_px : float
         Largest shift in pixels, either way and on both axes.
+    border : str
+        What lies beyond the image: ``"reflect"``, its mirror image, or ``"gray"``.
+
+    Raises
+    ------
+    ValueError
+        For a range that is negative or too large, or an unknown border.
 
     Examples
     --------
     >>> images = torch.rand(1, 3, 8, 8)
-    >>> torch.allclose(Affine(0, 0, 0)(images, [torch.Generator()]), images, atol=1e-5)
+    >>> views = Affine(0, 0, 0)(images, Streams(torch.tensor([0]), torch.tensor([0])))
+    >>> torch.allclose(views, images, atol=1e-5)
     True
     """
 
     rotate_deg: float
     rescale: float
     shift_px: float
+    border: str = "reflect"
 
-    def __call__(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
+    def __post_init__(self) -> None:
+        if self.rotate_deg < 0 or self.shift_px < 0 or not 0 <= self.rescale < 1:
+            raise ValueError(
+                f"{self}: rotate_deg and shift_px are the largest change either way and not negative, rescale is "
+                "between 0 and 1"
+            )
+        check_border(self.border)
+
+    def __call__(self, images: Tensor, streams: Streams) -> Tensor:
         """Return the warped images.
 
         Parameters
         ----------
         images : Tensor, (image, channel, height, width)
             Images.
-        generators : list of torch.Generator
-            One for each image.
+        streams : Streams
+            Random numbers.
 
         Returns
         -------
         Tensor, (image, channel, height, width)
-            Warped images, bilinear interpolation.
+            Warped images.
         """
-        height, width = images.shape[-2:]
-        draws = _uniform(generators, 4).to(images.device)
+        draws = streams.uniform(4) * 2 - 1
         angle = draws[:, 0] * math.radians(self.rotate_deg)
-        zoom = 1 + draws[:, 1] * self.rescale
-        cosine, sine = angle.cos() / zoom, angle.sin() / zoom
-        aspect = height / width  # the grid is normalized by each side, a rotation is not
-        shift_x, shift_y = draws[:, 2] * 2 * self.shift_px / width, draws[:, 3] * 2 * self.shift_px / height
-        theta = torch.stack([cosine, -sine * aspect, shift_x, sine / aspect, cosine, shift_y], 1).view(-1, 2, 3)
-        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-        return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        matrix = rotation(angle, 1 + draws[:, 1] * self.rescale)
+        return warp(images, matrix, draws[:, 2:] * self.shift_px, self.border)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Blur each image by a Gaussian of random width, with reflected borders.
+
+    Parameters
+    ----------
+    low_px, high_px : float
+        Smallest and largest standard deviation in pixels.
+
+    Raises
+    ------
+    ValueError
+        When the widths are negative or the first is the larger.
+
+    Examples
+    --------
+    >>> images = torch.rand(1, 3, 8, 8)
+    >>> views = Blur(0.5, 1.0)(images, Streams(torch.tensor([0]), torch.tensor([0])))
+    >>> bool(views.std() < images.std())
+    True
+    """
+
+    low_px: float
+    high_px: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low_px <= self.high_px:
+            raise ValueError(f"Blur got widths from {self.low_px} to {self.high_px} pixels; expected 0 <= low <= high")
+
+    def __call__(self, images: Tensor, streams: Streams) -> Tensor:
+        """Return the blurred images.
+
+        Parameters
+        ----------
+        images : Tensor, (image, channel, height, width)
+            Images.
+        streams : Streams
+            Random numbers.
+
+        Returns
+        -------
+        Tensor, (image, channel, height, width)
+            Blurred images.
+        """
+        sigma_px = self.low_px + (self.high_px - self.low_px) * streams.uniform()
+        return gaussian_blur(images, sigma_px, self.high_px)
 
 
 @dataclass(frozen=True)
@@ -137,28 +203,36 @@ class PixelNoise:
     sd : float
         Standard deviation in units of [0, 1].
 
+    Raises
+    ------
+    ValueError
+        When it is negative.
+
     Examples
     --------
-    >>> PixelNoise(0.1)(torch.zeros(1, 3, 8, 8), [torch.Generator().manual_seed(0)]).std().item() > 0.05
+    >>> PixelNoise(0.1)(torch.zeros(1, 3, 8, 8), Streams(torch.tensor([0]), torch.tensor([0]))).std().item() > 0.05
     True
     """
 
     sd: float
 
-    def __call__(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
+    def __post_init__(self) -> None:
+        if not self.sd >= 0:
+            raise ValueError(f"PixelNoise got sd {self.sd}; it must not be negative")
+
+    def __call__(self, images: Tensor, streams: Streams) -> Tensor:
         """Return the noisy images; values may leave [0, 1].
 
         Parameters
         ----------
         images : Tensor, (image, channel, height, width)
             Images.
-        generators : list of torch.Generator
-            One for each image.
+        streams : Streams
+            Random numbers.
 
         Returns
         -------
         Tensor, (image, channel, height, width)
             Noisy images.
         """
-        noise = torch.stack([torch.randn(images.shape[1:], generator=generator) for generator in generators])
-        return images + self.sd * noise.to(images.device)
+        return torch.add(images, streams.normal(*images.shape[1:]), alpha=self.sd)

@@ -51,7 +51,12 @@ def test_the_line_from_files_to_report(lab, monkeypatch, capsys, tmp_path):
         "--images", 1, "--steps", 2, "--json",
     )  # fmt: skip
     assert code == 0
-    assert json.loads(out.splitlines()[-1]) == {"images": 4, "objectives": 4, "set": str(made)}
+    assert json.loads(out.splitlines()[-1]) == {
+        "images": 4,
+        "objectives": 4,
+        "set": str(made),
+        "ended": {"steps": 4},
+    }
     shown = StimulusSet.load(made)
     assert shown.table["target_site"].tolist() == ["site01", "site00", "site01", "site02"]
 
@@ -296,7 +301,7 @@ def test_help_is_instant_and_never_imports_torch():
 
 def test_full_disk_and_interruption_are_said_in_words(monkeypatch, capsys):
     def fail(error):
-        def app():
+        def app(arguments):
             raise error
 
         monkeypatch.setattr(cli, "app", app)

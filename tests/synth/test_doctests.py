@@ -11,7 +11,11 @@ import pytest
 import synth
 
 MODULES = sorted(f"synth.{module.name}" for module in pkgutil.iter_modules(synth.__path__))
-WITH_EXAMPLES = {"constraints", "image_params", "objectives", "recipes", "synthesize", "transforms"}
+WITH_EXAMPLES = {
+    *("aperture", "constraints", "driver", "engine", "execution", "folding", "image_objectives", "image_params"),
+    *("lucent_bridge", "lucent_views", "natural_statistics", "objectives", "preconditioning", "random_streams"),
+    *("recipes", "run_folder", "site_objectives", "site_scale", "starts", "store", "synthesize", "transforms"),
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from neural_fits.features import FeatureExtractor
 from stimuli.appearance import to_float
-from synth import engine
-from synth.engine import Job, run
-from synth.objectives import OneHot, SiteScale, Stretch
+from synth import LayerUnit, _projections, _slots, synthesize
+from synth._slots import Task
+from synth.aperture import Aperture
+from synth.engine import Status, run
+from synth.jobs import Job
+from synth.objectives import Objective, OneHot, SiteScale, Stretch
 from synth.recipes import PAPER, ROBUST, SynthesisConfig
+from synth.store import Memory
 from synth.transforms import Affine, PixelNoise
 
 CPU = torch.device("cpu")
@@ -39,37 +45,15 @@ def scale(*sites):
     return SiteScale(sites, torch.zeros(len(sites)), torch.ones(len(sites)))
 
 
-def go(model, jobs, config, size=(16, 16), sites=("a", "b"), **options):
-    return run(model, scale(*sites), jobs, config, size, **{"slots": 2, "device": CPU, **options})
+def go(model, jobs, config, size=(16, 16), sites=("a", "b"), slots=2, store=None, base_image=None, **options):
+    store = Memory() if store is None else store
+    task = Task(model, model, scale(*sites), config, size, CPU, base_image)
+    run(task, jobs, slots=slots, store=store, **options)
+    return [store.made(number) for number in range(len(jobs))]
 
 
 def same(one, other):
     return np.array_equal(one.codes, other.codes) and one.trace == other.trace and one.step == other.step
-
-
-def test_adam_is_that_of_torch():
-    rng = torch.Generator().manual_seed(0)
-    start = torch.randn((2, 3, 5, 4, 2), generator=rng)
-    theirs = nn.Parameter(start.clone())
-    reference = torch.optim.Adam([theirs], lr=0.07, maximize=True)
-    ours = start.clone()
-    advance = engine._Adam(ours, 0.07)
-    for step in range(60):
-        gradient = torch.randn(start.shape, generator=rng) * (1 + step % 7)
-        theirs.grad = gradient.clone()
-        reference.step()
-        advance(gradient)
-        torch.testing.assert_close(ours, theirs.detach(), atol=2e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 1, 6, 4, 2)])
-def test_gradient_std_divides_by_the_deviation_of_each_image(shape):
-    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 2
-    latent = torch.zeros(shape)
-    engine._GradientStd(latent, 0.5)(gradient)
-    g = gradient.double().numpy()
-    expected = [0.5 * image / (image.std() + 1e-8) for image in g]
-    np.testing.assert_allclose(latent.numpy(), expected, rtol=1e-5)
 
 
 def test_linear_site_climbs_to_its_optimum():
@@ -142,6 +126,63 @@ def test_global_random_state_and_weights_are_left_alone(tiny_model):
     assert all(weight.grad is None and not weight.requires_grad for weight in made_of.parameters())
 
 
+def test_pixels_climb_a_real_network_through_all_that_makes_it_fast():
+    """Each rule, on a folded network whose gradients lie in memory in another order than the image."""
+    bare = FeatureExtractor("efficientnet-lite0", "blocks.3", 64)
+    reached = {}
+    for optimizer, step_size in (("adam", 0.03), ("sign", 0.03), ("gradient_std", 0.03), ("gradient_norm", 2.0)):
+        config = SynthesisConfig(param="pixels", optimizer=optimizer, step_size=step_size, steps=16, check_every=4)
+        made = synthesize(bare, [LayerUnit("blocks.3", 0)], seeds=1, recipe=config, slots=2, device="cpu")
+        reached[optimizer] = made.trace["score"].tolist()
+        images = torch.from_numpy(made.stimuli.images())
+        features = bare(images)[:, 0].mean().item()
+        assert features == pytest.approx(max(reached[optimizer]), rel=1e-3)
+    assert all(scores == sorted(scores) for scores in reached.values())
+    tops = [scores[-1] for scores in reached.values()]
+    assert min(tops) > 0.6 * max(tops)
+    assert min(tops) > 5 * abs(reached["adam"][0])
+
+
+class NoReading(TorchDispatchMode):
+    """Refuses whatever makes the host wait for a number."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function.overloadpacket not in (
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.is_nonzero,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.equal,
+        ), function
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ROBUST,
+        PAPER,
+        dataclasses.replace(PIXELS, mean_luminance=0.5, rms_contrast=0.2, gradient_blur_px=(2.0, 0.5)),
+        dataclasses.replace(PIXELS, start="base", max_rms_change=0.1, aperture=Aperture(), optimizer="sign"),
+    ],
+)
+def test_steps_never_wait_for_a_number(tiny_model, monkeypatch, recipe):
+    monkeypatch.setattr(_projections, "_all", lambda flags: False)  # looks on a CPU only
+    model = tiny_model()
+    config = dataclasses.replace(recipe, steps=4, check_every=2, channels=3)
+    base = (lambda name: np.full((3, 32, 32), 0.4, np.float32)) if config.start == "base" else None
+    task = Task(model, model, SiteScale.of(model), config, (32, 32), CPU, base)
+    slots = _slots.Slots(task, 2)
+    for number, objective in enumerate((Stretch("a"), OneHot("b"))):
+        slots.put([(number, Job(objective, 0), None)])
+    slots.read()
+    slots.advance()
+    slots.read()
+    with NoReading():
+        slots.advance()
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), NoReading():
+        slots.keys[0].item()
+
+
 class Hill(nn.Module):
     """A response that rises and then falls: its top lies at mean luminance 0.6."""
 
@@ -192,7 +233,7 @@ def test_slots_are_filled_and_results_keep_their_order():
     model = Watch()
     jobs = [Job(Stretch(site), seed) for site in ("a", "b") for seed in range(3)] + [Job(Stretch("a"), 9)]
     seen = []
-    made = go(model, jobs, PIXELS, slots=3, progress=lambda done, total: seen.append((done, total)))
+    made = go(model, jobs, PIXELS, slots=3, progress=lambda done, total, status: seen.append((done, total)))
     assert len(made) == 7
     assert set(sizes) == {3}  # the batch never changes its size
     apart = [go(model, [job], PIXELS, slots=3)[0] for job in jobs]
@@ -207,11 +248,16 @@ def test_slots_are_filled_and_results_keep_their_order():
 
 def test_gradient_blur_goes_from_the_first_width_to_the_last(monkeypatch):
     widths = []
-    real = engine.gaussian_blur
-    monkeypatch.setattr(engine, "gaussian_blur", lambda gradient, px: widths.append(px) or real(gradient, px))
+    real = _slots.gaussian_blur
+
+    def watch(gradient, px, largest):
+        widths.append(px.tolist())
+        return real(gradient, px, largest)
+
+    monkeypatch.setattr(_slots, "gaussian_blur", watch)
     config = dataclasses.replace(PIXELS, steps=5, gradient_blur_px=(2.0, 1.0))
-    go(Linear(), [Job(Stretch("a"), 0)], config)
-    assert widths == [2.0, 1.75, 1.5, 1.25, 1.0]
+    go(Linear(), [Job(Stretch("a"), 0)], config, slots=1)
+    assert widths == [[2.0], [1.75], [1.5], [1.25], [1.0]]
 
 
 def test_total_variation_smooths_and_works_on_views():
@@ -237,46 +283,229 @@ def test_views_are_applied_in_order_before_the_model():
     np.testing.assert_array_equal(last[0].numpy(), to_float(made[0].codes))
 
 
+class NoSlope(torch.autograd.Function):
+    """A number whose gradient is not one, where it is asked for."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.where(gradient == 0, 0.0, torch.nan)
+
+
 class Bad(nn.Module):
-    """Breaks in the score, or only in the gradient."""
+    """Site a works; site b breaks in the score, only in the gradient, or after the start."""
 
     def __init__(self, where):
         super().__init__()
         self.where = where
 
     def forward(self, images):
-        luminance = images.mean((1, 2, 3))[:, None]
-        if self.where == "score":
-            return luminance * torch.nan
-        return (0 * luminance).sqrt()  # zero, with a gradient that is not a number
+        luminance = images.mean((1, 2, 3))
+        bad = {
+            "score": torch.full_like(luminance, torch.nan),
+            "gradient": NoSlope.apply(luminance),
+            "later": torch.where(luminance > 0.502, torch.nan, luminance),
+        }[self.where]
+        return torch.stack([luminance, bad], 1)
 
 
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [
-        ("score", r"the score of Stretch\('a'\) became nan at step 0"),
-        ("gradient", r"the image of Stretch\('a'\) became nan at step 4"),
-    ],
-)
-def test_numbers_that_break_are_one_sentence_with_the_objective(where, message):
-    with pytest.raises(ValueError, match=message):
-        go(Bad(where), [Job(Stretch("a"), 0)], PIXELS, sites=("a",))
+@pytest.mark.parametrize("where", ["score", "gradient", "later"])
+def test_numbers_that_break_end_that_image_and_no_other(where):
+    jobs = [Job(Stretch("a"), 0), Job(Stretch("b"), 0), Job(Stretch("a"), 1), Job(Stretch("a"), 2)]
+    config = dataclasses.replace(PIXELS, step_size=0.001)
+    made = go(Bad(where), jobs, config)
+    alone = [go(Bad(where), [job], config)[0] for job in jobs]
+    assert [image.ended for image in made] == ["steps", "not finite", "steps", "steps"]
+    assert all(map(same, made, alone))
+    broken = made[1]
+    if where == "score":
+        assert broken.codes is None
+        assert broken.trace == []
+    else:  # the last image whose numbers were good is kept
+        assert broken.step in (0, 4)
+        assert broken.codes is not None
+        assert np.isfinite([score for _, score in broken.trace]).all()
 
 
-def test_first_failure_is_told_where_batches_run_side_by_side(monkeypatch):
-    class Partly(nn.Module):
-        """Site a works, slowly; site b does not."""
+class Ramp(nn.Module):
+    """Responses without any gradient until the image has contrast."""
 
+    def __init__(self, needed):
+        super().__init__()
+        self.needed = needed
+
+    def forward(self, images):
+        return (images.std((1, 2, 3)) - self.needed).clamp(min=0)[:, None]
+
+
+def test_dead_start_is_replaced_by_one_with_more_contrast():
+    jobs = [Job(Stretch("a"), seed) for seed in range(3)]
+    config = dataclasses.replace(PIXELS, start="gray")
+    made = go(Ramp(0.01), jobs, config, sites=("a",))
+    assert [image.restarts for image in made] == [1, 1, 1]
+    assert all(image.ended == "steps" and image.trace[-1][1] > image.trace[0][1] for image in made)
+    assert [step for step, _ in made[0].trace] == [0, 4, 8, 12]
+    assert len({image.codes.tobytes() for image in made}) == 3
+    (more,) = go(Ramp(0.1), jobs[:1], config, sites=("a",))
+    assert more.restarts == 3
+    (never,) = go(Ramp(0.9), jobs[:1], config, sites=("a",))
+    assert (never.ended, never.restarts) == ("no gradient", 3)
+
+
+def test_patience_ends_an_image_that_gains_no_more():
+    config = dataclasses.replace(PIXELS, steps=400, step_size=0.05, check_every=5, patience=2)
+    model = Linear()
+    made = go(model, [Job(Stretch("a"), 0), Job(Stretch("b"), 0)], config)
+    whole = go(Linear(), [Job(Stretch("a"), 0)], dataclasses.replace(config, patience=None))[0]
+    for image in made:
+        scores = dict(image.trace)
+        last = image.trace[-1][0]
+        assert image.ended == "patience"
+        assert last < 100  # a linear site is at its top after 0.5 / 0.05 = 10 steps and a few more
+        gained = scores[last - 10] - scores[0]
+        assert scores[last] <= scores[last - 10] + 0.01 * gained
+        assert scores[last - 10] > scores[last - 15] + 0.01 * (scores[last - 15] - scores[0])
+    assert made[0].trace == whole.trace[: len(made[0].trace)]
+    assert model.calls < 2 * 120
+
+
+class Saturating(Linear):
+    """Site b is at its top soon."""
+
+    def forward(self, images):
+        first, second = super().forward(images).unbind(1)
+        return torch.stack([first, (second / 30).tanh()], 1)
+
+
+def test_early_ends_make_room_and_change_nothing():
+    jobs = [Job(Stretch(site), seed) for seed in range(4) for site in ("a", "b")] + [Job(-1 * Stretch("a"), 7)]
+    config = dataclasses.replace(PIXELS, steps=37, step_size=0.03, check_every=5, patience=1, min_gain=0.05)
+    made = go(Saturating(), jobs, config, slots=3)
+    assert {len(image.trace) for image in made} > {len(made[0].trace)}  # they end at different steps
+    order = np.random.default_rng(0).permutation(len(jobs))
+    mixed = go(Saturating(), [jobs[k] for k in order], config, slots=3)
+    alone = [go(Saturating(), [job], config, slots=3)[0] for job in jobs]
+    for k, place in enumerate(np.argsort(order)):
+        assert same(made[k], mixed[place])
+        assert same(made[k], alone[k])
+
+
+class Together(Objective):
+    """The score of an image is its distance from the others of the same objective."""
+
+    coupled = True
+    target = "a"
+
+    def score(self, responses, scale, images=None):
+        spread = images - images.mean(0, keepdim=True)
+        return responses[:, 0] + 1e4 * spread.square().sum((1, 2, 3))
+
+    def __repr__(self):
+        return "Together()"
+
+    def __eq__(self, other):
+        return isinstance(other, Together)
+
+    def __hash__(self):
+        return 1
+
+
+def test_coupled_images_climb_together_whatever_else_is_made():
+    three = [Job(Together(), seed) for seed in range(3)]
+    others = [Job(Stretch("b"), seed) for seed in range(4)]
+    config = dataclasses.replace(PIXELS, steps=8)
+    apart = go(Linear(), three, config, slots=4)
+    mixed = go(Linear(), [others[0], *three, *others[1:]], config, slots=4)
+    assert all(map(same, apart, mixed[1:4]))
+    assert all(map(same, [mixed[0], *mixed[4:]], go(Linear(), others, config, slots=4)))
+    two = go(Linear(), three[:2], config, slots=4)
+    assert not np.array_equal(two[0].codes, apart[0].codes)
+    with pytest.raises(ValueError, match=r"3 images of Together\(\) depend on each other but only 2 fit"):
+        go(Linear(), three, config, slots=2)
+
+
+def test_several_views_are_averaged(monkeypatch):
+    seen = []
+
+    class Watch(Linear):
         def forward(self, images):
-            luminance = images.mean((1, 2, 3))
-            if luminance.requires_grad:
+            seen.append(images.detach().clone())
+            return super().forward(images)
+
+    config = dataclasses.replace(PIXELS, steps=1, transforms=(PixelNoise(0.2),), views=3)
+    go(Watch(), [Job(Stretch("a"), 0), Job(Stretch("b"), 0)], config)
+    start, views, _ = seen
+    assert len(views) == 6
+    noise = views.unflatten(0, (2, 3)) - start[:, None]
+    assert np.corrcoef(noise.flatten(0, 1).flatten(1)) == pytest.approx(np.eye(6), abs=0.2)
+    # on a linear site the mean over views has the gradient of one, whatever the noise
+    one = go(Linear(), [Job(Stretch("a"), 0)], dataclasses.replace(PIXELS, views=1), slots=1)[0]
+    four = go(Linear(), [Job(Stretch("a"), 0)], dataclasses.replace(PIXELS, views=4), slots=1)[0]
+    np.testing.assert_array_equal(one.codes, four.codes)
+
+
+def test_base_images_are_changed_within_their_budget():
+    rng = np.random.default_rng(0)
+    bases = {name: rng.random((3, 16, 16)).astype(np.float32) for name in ("x", "y")}
+    config = dataclasses.replace(PIXELS, start="base", max_rms_change=0.05, optimizer="gradient_norm", step_size=0.3)
+    jobs = [Job(Stretch("a"), 0, name) for name in bases]
+    made = go(Linear(), jobs, config, base_image=bases.__getitem__)
+    for image, job in zip(made, jobs, strict=True):
+        change = to_float(image.codes) - bases[job.base]
+        assert np.sqrt((change**2).mean()) == pytest.approx(0.05, abs=0.002)
+        assert image.trace[-1][1] > image.trace[0][1] + 5
+    # the best change of a linear site within the budget goes along its weights, but for clipping
+    weight = Linear().weight[0].detach().numpy()
+    change = to_float(made[0].codes) - bases["x"]
+    assert (change * weight).sum() > 0.9 * np.sqrt((change**2).sum() * (weight**2).sum())
+
+
+def test_out_of_memory_halves_the_slots_with_a_warning():
+    class Small(Linear):
+        def forward(self, images):
+            if len(images) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(images)
+
+    jobs = [Job(Stretch(site), seed) for seed in range(3) for site in ("a", "b")]
+    with pytest.warns(RuntimeWarning, match="out of memory with 5 slots; going on with 2"):
+        made = go(Small(), jobs, PIXELS, slots=5)
+    assert all(map(same, made, go(Small(), jobs, PIXELS, slots=2)))
+
+    class Full(Linear):
+        def forward(self, images):
+            raise MemoryError
+
+    with pytest.raises(MemoryError, match="one image at a time does not fit"):
+        go(Full(), jobs, PIXELS, slots=1)
+
+
+def test_a_failing_model_ends_the_run_with_its_own_error(monkeypatch):
+    class Partly(Linear):
+        def forward(self, images):
+            if images.requires_grad:
                 time.sleep(0.002)
-            return torch.stack([luminance, torch.full_like(luminance, torch.nan)], 1)
+            elif len(self.marks) > 3:
+                raise KeyError("broken")
+            self.marks.append(1)
+            return super().forward(images)
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    jobs = [Job(Stretch("a"), 0), Job(Stretch("a"), 1), Job(Stretch("b"), 0), Job(Stretch("a"), 2)]
-    config = dataclasses.replace(PIXELS, steps=40, check_every=1)
-    for some in (jobs, jobs[1:]):
-        with pytest.raises(ValueError, match=r"the score of Stretch\('b'\) became nan at step 0"):
-            go(Partly(), some, config, slots=1)
+    model = Partly()
+    model.marks = []
+    with pytest.raises(KeyError, match="broken"):
+        go(model, [Job(Stretch("a"), seed) for seed in range(4)], PIXELS, slots=1)
+
+
+def test_status_tells_what_was_made():
+    seen = []
+    jobs = [Job(Stretch("a"), seed) for seed in range(3)]
+    made = go(Linear(), jobs, PIXELS, progress=lambda done, total, status: seen.append(status))
+    best = [dict(image.trace)[image.step] for image in made]
+    assert seen[-1] == Status(3, 3, pytest.approx(np.median(best)))
+    assert str(seen[-1]).startswith("3 of 3 images, median score ")
+    assert str(Status(0, 2)) == "0 of 2 images"

@@ -10,7 +10,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from synth.image_objectives import Custom, Diversity, LayerUnit, MinimalContrast
 from synth.objectives import Objective, OneHot, SiteScale, Stretch, Weighted, parse_objective
+from synth.site_objectives import Contrast, Pattern, Suppress
 
 SITES = ("a", "b", "c", "d")
 MEAN, STD = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.5, 2.0, 1.0, 4.0])
@@ -104,6 +106,7 @@ def test_sum_takes_only_objectives():
 
 
 names = st.text(min_size=1, max_size=12) | st.sampled_from(["it's", 'say "x"', "a b", "a\\'b", "été", "\n", "\ud800"])
+idents = st.from_regex(r"[a-z_]{1,6}(\.[a-z_]{1,6}){0,2}", fullmatch=True)
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 stretches = st.builds(Stretch, names)
 one_hots = st.builds(
@@ -113,13 +116,36 @@ one_hots = st.builds(
     st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     st.sampled_from(["log", "softmax", "paper"]),
 )
-leaves = stretches | one_hots
+several = st.lists(names, min_size=2, max_size=5, unique=True)
+weights = st.floats(0, 1e3)
+leaves = (
+    stretches
+    | one_hots
+    | st.builds(Suppress, names)
+    | several.map(lambda sites: Contrast(sites[0], sites[1:]))
+    | st.builds(
+        Pattern, st.dictionaries(names, finite, min_size=1, max_size=4), form=st.sampled_from(["z", "recording"])
+    )
+    | st.lists(st.tuples(finite, st.floats(0.1, 10)), min_size=1, max_size=4).map(
+        lambda rows: Pattern([(f"s{k}", value) for k, (value, _) in enumerate(rows)], [weight for _, weight in rows])
+    )
+    | st.builds(
+        LayerUnit,
+        names,
+        st.integers(0, 4096),
+        st.none() | st.tuples(st.integers(0, 99), st.integers(0, 99)),
+        st.just("") | names,
+    )
+    | st.builds(MinimalContrast, names, finite, weights)
+    | st.builds(lambda module, inside, name: Custom(f"{module}:{inside}", name), idents, idents, st.none() | names)
+)
 objectives = st.recursive(
     leaves,
     lambda inner: (
         st.builds(lambda x, y: x + y, inner, inner)
         | st.builds(lambda x, y: x - y, inner, inner)
         | st.builds(lambda x, w: w * x, inner, st.floats(-1e3, 1e3))
+        | st.builds(Diversity, inner, weights)
     ),
     max_leaves=6,
 )
@@ -130,12 +156,20 @@ objectives = st.recursive(
 @example(OneHot("a", ("a", "b")))
 @example(Stretch(np.str_("a")) + np.float64(0.1) * OneHot("b", temperature=np.float64(0.3)))
 @example(1.0 * Stretch("a"))
+@example(Diversity(Diversity(2 * Stretch("a") - Suppress("b"), weight=np.float32(0.5)), weight=0) + Stretch("c"))
+@example(LayerUnit(np.str_("conv"), np.int64(3), position=np.array([1, 2])))
+@example(Pattern({np.str_("a"): np.float32(0.1), "b": -0.0}, weights=np.array([1.0, 2.0])))
+@example(MinimalContrast("a", np.float64(1.5), weight=2) * -3)
+@example(Custom(math.fsum) + Custom(math.fsum, name="a b"))
 @example(-0.0 * Stretch("a") + -2 * (Stretch("'") - OneHot('"')))
 def test_repr_reads_back_as_the_same_objective(objective):
     back = parse_objective(repr(objective))
     assert back == objective
     assert repr(back) == repr(objective)
     assert type(back) is type(objective)
+    assert hash(back) == hash(objective)
+    assert (back.family, back.target) == (objective.family, objective.target)
+    assert (back.units, back.coupled) == (objective.units, objective.coupled)
 
 
 def test_sum_over_a_thousand_sites_reads_back():
@@ -181,6 +215,36 @@ def test_sum_over_a_thousand_sites_reads_back():
         "2 * " * 50_000 + "Stretch('a')",
         "-" * 100_000 + "1 * Stretch('a')",
         "Stretch('a' " + "'b' " * 10_000,
+        "Diversity(__import__('os').mkdir('ran'))",
+        "Diversity(Stretch('a'), __import__('os').mkdir('ran'))",
+        "Diversity('a')",
+        "Diversity(objective='a')",
+        "Diversity()",
+        "Diversity(" * 50_000 + "Stretch('a')" + ")" * 50_000,
+        "Diversity(" * 900 + "Stretch('a')" + ")" * 900,
+        "Custom(__import__('os').mkdir('ran'))",
+        "Custom(lambda r, i: r)",
+        "Custom(print)",
+        "Custom('os.mkdir')",
+        "Custom('os:mkdir')('ran')",
+        "Custom('os:mkdir').score('ran')",
+        "Pattern({'a': __import__('os').mkdir('ran')})",
+        "Pattern({[]: 1})",
+        "Pattern({'a': {}})",
+        "Pattern(3)",
+        "Pattern((3, 4))",
+        "Pattern((('a', 1e999),))",
+        "Pattern({'a': 1" + "0" * 400 + "})",
+        "Pattern({'a': 1}, weights=3)",
+        "LayerUnit('a', -1)",
+        "LayerUnit('a', 1, position=3)",
+        "LayerUnit('a', 1, backbone=3)",
+        "MinimalContrast('a')",
+        "MinimalContrast('a', 1j)",
+        "Contrast('a', 3)",
+        "Contrast('a', ('a',))",
+        "Suppress('a', 'b')",
+        "Objective()",
     ],
 )
 def test_parsing_refuses_everything_else_in_one_sentence(text, tmp_path, monkeypatch):
@@ -232,6 +296,36 @@ def test_site_is_text():
 def test_population_may_be_a_list():
     assert OneHot("a", ["a", "b"]) == OneHot("a", ("a", "b"))
     assert hash(OneHot("a", ["a", "b"])) == hash(OneHot("a", ("a", "b")))
+
+
+def test_log_form_is_exact_where_the_target_is_far_ahead():
+    """A softmax in float32 is 1 there, and its logarithm 0 with no slope."""
+    scale = SiteScale(("a", "b", "c"), torch.zeros(3), torch.ones(3))
+    ahead = torch.tensor([[40.0, 0.0, 10.0]], requires_grad=True)
+    score = OneHot("a").score(ahead, scale)
+    (gradient,) = torch.autograd.grad(score.sum(), ahead)
+    rivals = math.exp(-40) + math.exp(-30)
+    assert score.item() == pytest.approx(-rivals, rel=1e-5)
+    np.testing.assert_allclose(gradient[0], [rivals, -math.exp(-40), -math.exp(-30)], rtol=1e-5)
+
+
+def test_one_hot_gradients_are_those_of_the_score(scale):
+    at = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    for form in ("log", "softmax", "paper"):
+        objective = OneHot("b", ("a", "b", "d"), 0.7, form)
+        assert torch.autograd.gradcheck(lambda responses, o=objective: o.score(responses, scale), at)
+
+
+def test_all_sites_are_not_the_layer_units(responses, scale):
+    wide = scale.with_units([LayerUnit("conv", 0), LayerUnit("conv", 1)])
+    more = np.concatenate([responses, np.full((7, 2), 100.0)], 1)
+    np.testing.assert_array_equal(score(OneHot("b"), more, wide), score(OneHot("b"), responses, scale))
+    assert wide.to("cpu").indices(None) == [0, 1, 2, 3]
+
+
+def test_a_model_of_one_site_has_no_population():
+    with pytest.raises(ValueError, match="there is no site beside 'a'"):
+        OneHot("a").score(torch.zeros(1, 1), SiteScale(("a",), torch.zeros(1), torch.ones(1)))
 
 
 def test_population_of_one_site_is_refused():

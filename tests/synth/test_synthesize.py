@@ -32,7 +32,7 @@ def test_set_holds_one_image_per_objective_and_seed(tiny_model):
     assert made.config == SHORT
     assert made.stimuli.shape == (3, 32, 32)
     assert table.columns.tolist()[2:] == [
-        *("family", "objective", "target_site", "seed", "recipe", "step"),
+        *("family", "objective", "target_site", "seed", "recipe", "step", "ended"),
         "forecast_response",
     ]
     assert table["family"].tolist() == ["stretch"] * 2 + ["ohp"] * 2 + ["composed"] * 2
@@ -116,7 +116,7 @@ def test_ids_are_legal_file_names_whatever_the_sites_are_called(tiny_model, tmp_
 
 
 def test_two_objectives_that_end_in_the_same_image_have_two_ids(tiny_model, monkeypatch):
-    monkeypatch.setattr("synth.engine._stream", lambda job, config: torch.Generator().manual_seed(0))
+    monkeypatch.setattr("synth._slots.start_generator", lambda job, attempt: torch.Generator().manual_seed(0))
     made = make(tiny_model(), [2 * Stretch("a"), 3 * Stretch("a")], SynthesisConfig(steps=1, keep="last"), seeds=1)
     first, second = made.stimuli.codes()
     np.testing.assert_array_equal(first, second)
@@ -124,8 +124,8 @@ def test_two_objectives_that_end_in_the_same_image_have_two_ids(tiny_model, monk
 
 
 def test_objective_enters_the_id():
-    from synth.engine import Job
-    from synth.synthesize import _image_id
+    from synth.jobs import Job
+    from synth.synthesis import _image_id
 
     image = np.zeros((1, 2, 2), np.uint8)
     first, second = (_image_id(Job(weight * Stretch("a"), 0), image) for weight in (2, 3))
@@ -150,8 +150,14 @@ def test_scale_of_a_model_is_its_natural_statistics(tiny_model):
 
 def test_progress_is_passed_on(tiny_model):
     seen = []
-    make(tiny_model(), [Stretch("a")], seeds=3, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (9, 9)
+    make(
+        tiny_model(),
+        [Stretch("a")],
+        seeds=3,
+        progress=lambda done, total, status: seen.append((done, total, str(status))),
+    )
+    assert seen[-1][:2] == (9, 9)
+    assert seen[-1][2].startswith("3 of 3 images, median score ")
 
 
 def test_family_names():
@@ -187,7 +193,7 @@ def test_provenance_says_how(tiny_model):
 )
 def test_bad_input_is_refused_before_any_step(tiny_model, monkeypatch, objectives, options, error, message):
     module = sys.modules["synth.synthesize"]  # the name in the package is the function
-    monkeypatch.setattr(module, "run", lambda *args, **kwargs: pytest.fail("work was begun"))
+    monkeypatch.setattr(module, "execute", lambda *args, **kwargs: pytest.fail("work was begun"))
     with pytest.raises(error, match=message):
         make(tiny_model(), objectives, **options)
 
