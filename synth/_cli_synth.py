@@ -34,9 +34,15 @@ def synth(
         int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 150, paper 200).")
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="End an image after so many readings without gain; by default never.")
+        int | None,
+        typer.Option(
+            min=1, help="End an image after so many readings (one every 10 steps) without gain; by default never."
+        ),
     ] = None,
-    base: Annotated[Path | None, typer.Option(help="Folder of a set whose images are changed.")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a set whose images are changed; bound the change, .03 is hard to see."),
+    ] = None,
     max_rms_change: Annotated[
         float | None, typer.Option(help="Largest root-mean-square change of a base image; the range of pixels is 1.")
     ] = None,
@@ -45,9 +51,7 @@ def synth(
     slots: Annotated[
         int | None, typer.Option(min=1, help="Images optimized together; by default what is fast here.")
     ] = None,
-    bf16: Annotated[
-        bool, typer.Option("--bf16", help="Gradients in bfloat16: faster, scores within about 1 %.")
-    ] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Gradients in bfloat16: faster; readings stay exact.")] = False,
     ray: Annotated[
         str | None, typer.Option(metavar="[ADDRESS]", help="Spread over a Ray cluster, or over this machine.")
     ] = None,
@@ -73,7 +77,9 @@ def synth(
     from synth.synthesize import synthesize
 
     if not stretch and not one_hot and not objective:
-        raise ValueError("no target was named; give --stretch SITE or --one-hot SITE, or 'all' for every site")
+        raise ValueError(
+            "no target was named; give --stretch SITE or --one-hot SITE, 'all' for every site, or --objective"
+        )
     if population and not one_hot:
         raise ValueError("--population is for --one-hot; name its targets, or 'all'")
     if base is None and (max_rms_change is not None or max_change is not None):
@@ -97,8 +103,9 @@ def synth(
     driver = load_model(model)
     wanted = _objectives(driver.site_ids, stretch, one_hot, population, objective, recipe)
     given = None if base is None else StimulusSet.load(base)
-    # a scheduler's notice ends the run as Ctrl-C does, with a checkpoint
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # a scheduler's notice, or a closed terminal, ends the run as Ctrl-C does, with a checkpoint
+    notices = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(notice, signal.default_int_handler) for notice in notices]
     try:
         with Progress(quiet) as progress:
             progress.stage(f"synthesizing {len(wanted) * images * (1 if given is None else len(given))} images")
@@ -119,11 +126,12 @@ def synth(
                 progress=progress.step,
             )
     except KeyboardInterrupt:
-        if not Path(f"{out}.partial", "run.json").is_file():
+        if not Path(f"{out.resolve()}.partial", "run.json").is_file():
             raise
         raise Interrupted("interrupted; give the same command with --resume to go on") from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for notice, handler in zip(notices, before, strict=True):
+            signal.signal(notice, handler)
     if tensorboard is not None:
         write_traces(made, tensorboard)
     table = made.stimuli.table

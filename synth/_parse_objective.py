@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from stimuli.hints import did_you_mean
 from synth.image_objectives import Custom, Diversity, LayerUnit, MinimalContrast
 from synth.objectives import Objective, OneHot, Stretch, Weighted
 from synth.site_objectives import Contrast, Pattern, Suppress
@@ -25,7 +26,12 @@ def build(text: str) -> Objective:
         return _objective(ast.parse(text, mode="eval").body)
     except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError) as error:
         start = repr(text)[:200]  # hostile text can be long
-        raise ValueError(f"{start} is not an objective; expected for example \"Stretch('site00')\"") from error
+        reason = f": {error}" if isinstance(error, _Refused) else ""
+        raise ValueError(f"{start} is not an objective{reason}; expected for example \"Stretch('site00')\"") from error
+
+
+class _Refused(ValueError):
+    """Says what is wrong with a text that can be read."""
 
 
 def _objective(node: ast.expr) -> Objective:
@@ -47,4 +53,6 @@ def _objective(node: ast.expr) -> Objective:
             arguments = [ast.literal_eval(value) for value in node.args]
         named = {str(pair.arg): ast.literal_eval(pair.value) for pair in node.keywords}
         return _KINDS[node.func.id](*arguments, **named)
-    raise ValueError(ast.dump(node))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        raise _Refused(f"{did_you_mean(node.func.id, _KINDS)}known are {', '.join(_KINDS)}")
+    raise _Refused("sums, differences and multiples of objectives are understood, and names of sites in quotes")

@@ -119,7 +119,7 @@ class Tables:
         # with it the order in which gradients are added.
         keys = sorted(tables)
         self._shapes = [(kind, len(tables[kind, width]), width) for kind, width in keys]
-        mean, std = (values.detach().double().cpu().numpy() for values in (scale.mean, scale.std))
+        mean, std = (values.detach().cpu().double().numpy() for values in (scale.mean, scale.std))
         filled = [_fill(tables[key], key[1], sites, len(terms) * sites, mean, std) for key in keys]
         picks = np.concatenate([np.zeros(0, np.int64), *(table[0].ravel() for table in filled)])
         self._picks = _Index.of(picks, len(terms) * sites, self._device)

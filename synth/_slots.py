@@ -111,6 +111,11 @@ class Slots:
         self.only_range = self.config.constraints == Constraints()
         self.optimizer = OPTIMIZERS[self.config.optimizer]
         self.latent = self.param.latent
+        if not self.latent.is_contiguous():  # the fused optimizer takes memory as it lies
+            raise ValueError(
+                f"the latent of param {self.config.param!r} has shape {tuple(self.latent.shape)} and strides "
+                f"{self.latent.stride()}; expected contiguous memory: end its encode with .contiguous()"
+            )
         self.state = self.optimizer.start(self.latent.detach())
         self.bases = gray.clone() if task.base_image else None
         self.keys, self.steps = (torch.zeros(count, dtype=torch.int64, device=device) for _ in range(2))
@@ -170,7 +175,7 @@ class Slots:
 
     def _tensors(self, place: int) -> dict[str, Tensor]:
         """Return views of all that a slot holds on the device, other than what its numbers say."""
-        held = {"latent": self.latent.detach(), "best_codes": self.best_codes, **self.state}
+        held = {"latent": self.latent.detach(), "best_codes": self.best_codes, "moved": self.moved, **self.state}
         return {name: tensor[place] for name, tensor in held.items()}
 
     def unfinished(self) -> dict[int, Unfinished]:

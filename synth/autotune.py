@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from synth._slots import Slots
+from synth.engine import out_of_memory
 from synth.jobs import Job
 from synth.recipes import SynthesisConfig
 
@@ -46,7 +48,8 @@ def choose_slots(execution: Execution, driver: Driver, config: SynthesisConfig, 
     int
         Number of slots.
     """
-    coupled = max((_coupled(jobs, job) for job in dict.fromkeys(jobs) if job.objective.coupled), default=1)
+    together = Counter((repr(job.objective), job.base) for job in jobs if job.objective.coupled)
+    coupled = max(together.values(), default=1)
     usual = USUAL_SLOTS[execution.device.type]
     workers = torch.get_num_threads() if execution.device.type == "cpu" else 1
     each = max(coupled, -(-len(jobs) // workers))
@@ -55,16 +58,13 @@ def choose_slots(execution: Execution, driver: Driver, config: SynthesisConfig, 
         return max(coupled, min(usual, each))
     best, best_rate = usual, _rate(execution, driver, config, jobs[0], usual) * _MARGIN
     for slots in others:
-        try:
-            rate = _rate(execution, driver, config, jobs[0], slots)
-        except (torch.OutOfMemoryError, MemoryError):
-            continue
+        rate = _rate(execution, driver, config, jobs[0], slots)
         if rate > best_rate:
             best, best_rate = slots, rate * _MARGIN
     return max(coupled, best)
 
 
-def choose_acceleration(execution: Execution, driver: Driver, config: SynthesisConfig, jobs: int) -> str:
+def choose_acceleration(execution: Execution, driver: Driver, config: SynthesisConfig, jobs: Sequence[Job]) -> str:
     """Return ``"graphs"`` where CUDA graphs are faster than plain calls, else ``"none"``.
 
     Compilation is never chosen: on CPUs it was slower, and elsewhere it costs minutes before the first step.
@@ -77,8 +77,8 @@ def choose_acceleration(execution: Execution, driver: Driver, config: SynthesisC
         What drives the images.
     config : SynthesisConfig
         The recipe.
-    jobs : int
-        Number of images to make.
+    jobs : sequence of Job
+        What is to be made.
 
     Returns
     -------
@@ -87,31 +87,24 @@ def choose_acceleration(execution: Execution, driver: Driver, config: SynthesisC
     """
     if execution.device.type != "cuda":
         return "none"
-    from synth.objectives import Stretch
-
-    job = Job(Stretch(driver.scale.site_ids[0]), 0)
-    slots = execution.slots or min(jobs, USUAL_SLOTS["cuda"])
+    slots = execution.slots or min(len(jobs), USUAL_SLOTS["cuda"])
     rates = {
-        name: _rate(dataclasses.replace(execution, accelerate=name), driver, config, job, slots)
+        name: _rate(dataclasses.replace(execution, accelerate=name), driver, config, jobs[0], slots)
         for name in ("none", "graphs")
     }
     return max(rates, key=lambda name: rates[name])
 
 
-def _coupled(jobs: Sequence[Job], job: Job) -> int:
-    return sum(other.objective == job.objective and other.base == job.base for other in jobs)
-
-
 def _rate(execution: Execution, driver: Driver, config: SynthesisConfig, job: Job, slots: int) -> float:
-    """Return image steps a second, with one thread on a CPU, where several workers run side by side."""
-    start = "pink" if config.start == "base" else config.start
-    trial = dataclasses.replace(
-        config, start=start, steps=10**6, check_every=_STEPS, max_rms_change=None, max_change=None
-    )
+    """Return image steps a second, with one thread on a CPU, where several run side by side; 0 if impossible."""
+    changes: dict[str, Any] = {"steps": 10**6, "check_every": _STEPS}
+    if config.start == "base":  # without base images: what refers to them may be impossible
+        changes |= {"start": "pink", "aperture": None, "max_rms_change": None, "max_change": None}
+    trial = dataclasses.replace(config, **changes)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        under_way = Slots(execution.task(driver, trial, slots=slots), slots)
+        under_way = Slots(execution.task(driver, trial), slots)
         for number in range(slots):
             under_way.put([(number, dataclasses.replace(job, seed=number, base=""), None)])
         under_way.advance()  # first calls choose kernels and capture graphs
@@ -120,5 +113,9 @@ def _rate(execution: Execution, driver: Driver, config: SynthesisConfig, job: Jo
         if execution.device.type == "cuda":
             torch.cuda.synchronize(execution.device)
         return slots * _STEPS / (time.perf_counter() - began)
+    except (RuntimeError, MemoryError) as error:
+        if execution.accelerate == "graphs" or out_of_memory(error):  # not every network can be captured
+            return 0.0
+        raise
     finally:
         torch.set_num_threads(threads)

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from synth._allocator import keep_freed_memory
 from synth._cli_common import AsJson, Device, Interrupted, Out, Overwrite, Quiet, Seed, finish
 from synth._cli_fit import fit
 from synth._cli_synth import synth
@@ -171,6 +172,7 @@ def doctor(
 
 def main() -> None:
     """Run ``npc``; wrong input ends in one sentence on standard error and exit code 2."""
+    keep_freed_memory()
     try:
         app(_ray_address(sys.argv[1:]))
     except Interrupted as stop:

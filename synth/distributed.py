@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from stimuli import StimulusSet
+from synth._allocator import keep_freed_memory
 from synth._slots import Task
 from synth.driver import Driver
 from synth.engine import Progress, Status, run, units_to_do
@@ -190,6 +191,7 @@ def _make_chunk(shared: list[Any], chunk: list[tuple[int, Job]]) -> tuple[int, l
     import ray
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     name = shared[0].hex()
     if name not in _LOADED:
         execution, driver, config, base = ray.get(shared[0])

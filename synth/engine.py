@@ -9,6 +9,7 @@ workers of `distributed`.
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 import warnings
@@ -101,7 +102,7 @@ def run(
                 _Run(task, jobs, slots, store, states, checkpoint_s, progress).work()
             return slots
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if slots == 1:
                 raise MemoryError("one image at a time does not fit into memory; take smaller images") from error
@@ -109,6 +110,7 @@ def run(
         slots //= 2
         warnings.warn(said, RuntimeWarning, stacklevel=2)
         states = {}
+        gc.collect()  # the error, its frames and their images refer to each other
         if task.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -133,8 +135,22 @@ def repeatable(device: torch.device, tf32: bool = True) -> contextlib.AbstractCo
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32)
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is a lack of memory, in the words of CPU, CUDA, its libraries or MPS.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any error.
+
+    Returns
+    -------
+    bool
+        Whether less work at a time would help.
+    """
+    words = ("allocate memory", "out of memory", "ALLOC_FAILED")
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or (isinstance(error, RuntimeError) and any(each in str(error) for each in words))
 
 
 class _Run:
@@ -249,7 +265,7 @@ def units_to_do(jobs: Sequence[Job], made: set[int], states: dict[int, Unfinishe
     """
     units: dict[object, list[int]] = {}
     for number, job in enumerate(jobs):
-        together = (job.objective, job.base) if job.objective.coupled else number
+        together = (repr(job.objective), job.base) if job.objective.coupled else number
         units.setdefault(together, []).append(number)
     todo = []
     for unit in units.values():

@@ -6,6 +6,8 @@ In: a `Driver`, jobs and a recipe. Out: images in a store. `synthesize` calls it
 from __future__ import annotations
 
 import dataclasses
+import gc
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +67,8 @@ class Execution:
     checkpoint_s: float = 30.0
 
     def __post_init__(self) -> None:
+        if self.slots is not None:
+            object.__setattr__(self, "slots", operator.index(self.slots))  # JSON knows no whole numbers of numpy
         if self.slots is not None and self.slots < 1:
             raise ValueError(f"slots is {self.slots}; expected the number of images to optimize together, at least 1")
         for name, known in (("accelerate", (None, *ACCELERATIONS)), ("backend", BACKENDS)):
@@ -84,7 +88,8 @@ class Execution:
             Name of the GPU, or the instruction set of the CPU.
         """
         if self.device.type == "cuda":
-            return f"cuda, {torch.cuda.get_device_name(self.device)}"
+            here = torch.cuda.is_available()  # the GPUs may be those of a cluster
+            return f"cuda, {torch.cuda.get_device_name(self.device) if here else 'of other machines'}"
         return f"{self.device.type}, {torch.backends.cpu.get_cpu_capability()}"
 
     def provenance(self) -> dict[str, Any]:
@@ -103,9 +108,7 @@ class Execution:
             "backend": self.backend,
         }
 
-    def task(
-        self, driver: Driver, config: SynthesisConfig, base: StimulusSet | None = None, slots: int | None = None
-    ) -> Task:
+    def task(self, driver: Driver, config: SynthesisConfig, base: StimulusSet | None = None) -> Task:
         """Return the networks, folded and accelerated, with the recipe.
 
         Parameters
@@ -116,8 +119,6 @@ class Execution:
             The recipe.
         base : StimulusSet, optional
             Images to change.
-        slots : int, optional
-            Images that the captured graph takes; those of this object by default.
 
         Returns
         -------
@@ -134,8 +135,7 @@ class Execution:
         if self.accelerate == "compile":
             climb = torch.compile(climb)
         elif self.accelerate == "graphs":
-            shape = ((slots or self.slots or 1) * config.views, driver.channels, *driver.size_px)
-            climb = _captured(climb, shape, self.device)
+            climb = _Graphs(climb, self.device)
 
         def base_image(name: str) -> np.ndarray:
             assert base is not None
@@ -171,22 +171,37 @@ class Execution:
                 self, slots=self.slots or USUAL_SLOTS[self.device.type], accelerate=self.accelerate or "none"
             )
         if chosen.accelerate is None:
-            chosen = dataclasses.replace(chosen, accelerate=choose_acceleration(chosen, driver, config, len(jobs)))
+            chosen = dataclasses.replace(chosen, accelerate=choose_acceleration(chosen, driver, config, jobs))
         if chosen.slots is None:
             chosen = dataclasses.replace(chosen, slots=choose_slots(chosen, driver, config, jobs))
         return chosen
 
 
-def _captured(network: Network, shape: tuple[int, ...], device: torch.device) -> Network:
-    """Return the network as two CUDA graphs, one forward and one backward."""
-    sample = torch.zeros(shape, device=device, requires_grad=True)
+class _Graphs:
+    """The network as two CUDA graphs, one forward and one backward, captured anew when slots become fewer."""
 
-    def call(images: Tensor) -> Tensor:
-        return network(images)
+    def __init__(self, network: Network, device: torch.device) -> None:
+        self.network, self.device = network, device
+        self.shape: tuple[int, ...] = ()
+        self.captured: Network | None = None
 
-    with repeatable(device):
-        captured: Network = torch.cuda.make_graphed_callables(call, (sample,))  # type: ignore[assignment]
-    return captured
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.captured is None or self.shape != tuple(images.shape):
+            self.captured = None  # its memory is needed
+            gc.collect()  # a graph that is freed while another is captured breaks that one
+            self.captured, self.shape = self._capture(tuple(images.shape)), tuple(images.shape)
+        return self.captured(images)
+
+    def _capture(self, shape: tuple[int, ...]) -> Network:
+        network, sample = self.network, torch.zeros(shape, device=self.device, requires_grad=True)
+
+        def call(images: Tensor) -> Tensor:
+            return network(images)  # not by way of self, or the memory would stay until cycles are collected
+
+        # capture follows the streams of the thread's current GPU, which is the first one unless it is told
+        with torch.cuda.device(self.device), repeatable(self.device):
+            captured: Network = torch.cuda.make_graphed_callables(call, (sample,))  # type: ignore[assignment]
+        return captured
 
 
 def execute(

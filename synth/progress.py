@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+_LONGEST_SILENCE_S = 300.0
+
 
 class Progress:
     """Report named stages, and steps within a stage.
@@ -34,6 +36,7 @@ class Progress:
         self._bar: Bar | None = None
         self._began = self._stage_began = time.monotonic()
         self._said = 0.0
+        self._next_line = self._began + _LONGEST_SILENCE_S
         self._text = ""
 
     def __enter__(self) -> Progress:
@@ -71,6 +74,7 @@ class Progress:
         """
         self._stage_began = time.monotonic()
         self._said, self._text = 0.0, text
+        self._next_line = self._stage_began + _LONGEST_SILENCE_S
         if self.quiet:
             return
         if self._bar is None:
@@ -96,8 +100,8 @@ class Progress:
         if self._bar is not None:
             task = self._bar.task_ids[-1]
             self._bar.update(task, completed=done, total=total, rate=f"{rate:.0f} steps/s", status=status)
-        elif done and (done / total >= self._said + 0.25 or done == total):
-            self._said = done / total
+        elif done and (done / total >= self._said + 0.25 or done == total or time.monotonic() > self._next_line):
+            self._said, self._next_line = done / total, time.monotonic() + _LONGEST_SILENCE_S
             left = spent / done * (total - done)
             words = f"; {status}" if str(status) else ""
             sys.stderr.write(f"          {done / total:4.0%} of {self._text}, {left:.0f} s left{words}\n")

@@ -7,6 +7,7 @@ are equal. ``"paper"`` is the rule of 2019, ``"robust"`` the default. Read by `s
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -117,12 +118,17 @@ class SynthesisConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(repr, known))}")
-        if self.steps < 1 or self.check_every < 1 or self.views < 1 or not self.step_size > 0:
+        if self.steps < 1 or self.check_every < 1 or self.views < 1 or not 0 < self.step_size < math.inf:
             raise ValueError("steps, check_every and views must be at least 1 and step_size above 0")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience is {self.patience}; expected a number of readings of at least 1, or None")
-        if min(self.total_variation, self.min_gain, self.gradient_decay, *self.gradient_blur_px) < 0:
-            raise ValueError("total_variation, min_gain, gradient_decay and gradient_blur_px must not be negative")
+        weights = (self.total_variation, self.min_gain, self.gradient_decay, *self.gradient_blur_px)
+        if not all(0 <= weight < math.inf for weight in weights):  # nothing compares with a NaN
+            raise ValueError(
+                "total_variation, min_gain, gradient_decay and gradient_blur_px must be finite and must not be negative"
+            )
+        if not math.isfinite(self.output_gain):
+            raise ValueError(f"output_gain is {self.output_gain}; expected a finite number")
         if self.param != "pixels" and (any(self.gradient_blur_px) or self.gradient_decay):
             raise ValueError("gradient_blur_px and gradient_decay smooth pixel gradients; use them with param='pixels'")
         if self.param == "phase" and self.start == "gray":
@@ -213,6 +219,10 @@ def recipe(name: str | SynthesisConfig, **changes: object) -> SynthesisConfig:
         if name not in RECIPES:
             raise ValueError(f"unknown recipe {name!r}; {did_you_mean(name, RECIPES)}known: {', '.join(RECIPES)}")
         name = RECIPES[name]
+    known = [field.name for field in dataclasses.fields(SynthesisConfig)]
+    for change in changes:
+        if change not in known:
+            raise ValueError(f"a recipe has no {change!r}; {did_you_mean(change, known)}it has {', '.join(known)}")
     return dataclasses.replace(name, **changes)  # type: ignore[arg-type]
 
 

@@ -25,6 +25,7 @@ import torch
 from stimuli import png
 from stimuli.files import atomic_write
 from stimuli.provenance import sha256_bytes
+from synth._run_record import difference
 from synth.jobs import Made, Unfinished
 
 FORMAT_VERSION = 1
@@ -162,15 +163,10 @@ class RunFolder:
         old = self.recorded(self.folder)
         if not old:
             raise ValueError(f"{str(self.folder / 'run.json')!r} is damaged; delete the folder and start anew")
-        for key in {**self.record, **old}:
-            was, now = (json.dumps(record.get(key)) for record in (old, json.loads(json.dumps(self.record))))
-            if was != now:
-                start = next((k for k, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), 0)
-                start = max(0, start - 30)
-                raise ValueError(
-                    f"the interrupted run in {str(self.folder)!r} was started with {key} {was[start : start + 80]} and "
-                    f"now it is {now[start : start + 80]}; ask for the same, or delete that folder"
-                )
+        if told := difference(old, json.loads(json.dumps(self.record))):
+            raise ValueError(
+                f"the interrupted run in {str(self.folder)!r} {told}; ask for the same to go on, or delete that folder"
+            )
 
     def __enter__(self) -> RunFolder:
         return self

@@ -86,6 +86,8 @@ class SiteScale:
             When there is no such site; the closest name is suggested.
         """
         if site not in self._columns:
+            if not self.site_ids:
+                raise ValueError(f"there is no site {site!r}: a bare network has none; ask for LayerUnit objectives")
             close = difflib.get_close_matches(site, self.site_ids, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; the first are {', '.join(self.site_ids[:5])}"
             raise ValueError(f"there is no site {site!r} among the {len(self.site_ids)}{hint}")

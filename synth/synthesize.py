@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import Display, StimulusSet
 from stimuli.files import require_free
 from stimuli.provenance import sha256_bytes
+from synth._run_record import functions_sha256
 from synth.driver import Driver, driver_of
 from synth.engine import Progress
 from synth.execution import Execution, execute
@@ -149,9 +151,9 @@ def synthesize(
             _check_base(base, driver)
         if out is not None and not resume:
             require_free(out, overwrite, _is_set)
-        partial = None if out is None else Path(f"{os.fspath(out).rstrip(os.sep)}.partial")
-        if slots is None and resume and partial is not None:
-            execution = dataclasses.replace(execution, slots=_slots_before(partial, partial.with_suffix("")))
+        partial = None if out is None else Path(f"{Path(out).resolve()}.partial")
+        if resume and partial is not None:
+            execution = _as_before(execution, partial, partial.with_suffix(""))
         execution = execution.tuned(driver, loop, jobs)
         record = _record(driver, jobs, config, base, execution)
         run_sha256 = sha256_bytes(json.dumps(record).encode())
@@ -200,7 +202,10 @@ def _checked(objectives: Objective | Iterable[Objective]) -> list[Objective]:
 
 
 def _numbers(seeds: int | Sequence[int]) -> list[int]:
-    numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
+    try:
+        numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [operator.index(k) for k in seeds]
+    except TypeError:
+        raise TypeError(f"seeds is {seeds!r}; expected a whole number, or several") from None
     if not numbers or len(set(numbers)) != len(numbers):
         raise ValueError(f"seeds is {seeds!r}; expected a number of at least 1, or distinct seeds")
     return numbers
@@ -229,6 +234,7 @@ def _record(
         "base_sha256": "" if base is None else _pixels_sha256(base),
         "size_px": list(driver.size_px),
         "recipe": repr(config),
+        "functions": functions_sha256(jobs),
         "jobs": [[repr(job.objective), job.seed, job.base] for job in jobs],
     }
 
@@ -241,9 +247,13 @@ def _is_set(folder: Path) -> bool:
     return (folder / "set.json").is_file()
 
 
-def _slots_before(partial: Path, out: Path) -> int | None:
-    """Return the slots of an earlier run, which may have ended between saving its set and removing its folder."""
-    slots: int | None = RunFolder.recorded(partial).get("slots")
-    if slots is None and _is_set(out):
-        slots = StimulusSet.load(out).provenance.get("config", {}).get("slots")
-    return slots
+def _as_before(execution: Execution, partial: Path, out: Path) -> Execution:
+    """Return what a new timing might choose otherwise as in an earlier run.
+
+    That run may have ended between saving its set and removing its folder.
+    """
+    earlier = RunFolder.recorded(partial)
+    if not earlier and _is_set(out):
+        earlier = StimulusSet.load(out).provenance.get("config", {})
+    slots, accelerate = (getattr(execution, name) or earlier.get(name) for name in ("slots", "accelerate"))
+    return dataclasses.replace(execution, slots=slots, accelerate=accelerate)

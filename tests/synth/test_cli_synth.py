@@ -148,7 +148,7 @@ def test_missing_tensorboard_is_told_before_the_work(npc, tmp_path, monkeypatch)
     ("arguments", "told"),
     [
         (("--objective", "Stretch('aa')"), "no site 'aa' among the 3; did you mean 'a'?"),
-        (("--objective", "Strech('a')"), "is not an objective; expected for example"),
+        (("--objective", "Stretsh('a')"), "is not an objective: did you mean 'Stretch'?"),
         (("--objective", "__import__('os').getcwd()"), "is not an objective"),
         (("--objective", "LayerUnit('22', 0)"), "has no layer '22'"),
         (("--objective", "Custom('my_lab:warm')"), "was read from text and cannot score"),

@@ -90,7 +90,7 @@ def test_an_ensemble_is_asked_by_the_name_of_its_networks():
         (Stretch("aa"), r"no site 'aa' .*did you mean 'a'\?"),
         (OneHot("a", ("a", "bb")), r"no site 'bb' .*did you mean 'b'\?"),
         (LayerUnit("22", 0), r"has no layer '22'; did you mean '2'\?"),
-        (LayerUnit("2", 0, backbone="oen"), r"the model has no network 'oen'; did you mean 'one'\? known: one"),
+        (LayerUnit("2", 0, backbone="onne"), r"the model has no network 'onne'; did you mean 'one'\? known: one"),
         (LayerUnit("2", 6), r"LayerUnit\('2', 6\) is not in it"),
         (LayerUnit("2", 0, position=(9, 0)), r"is not in it"),
         (Custom(lambda responses, images: responses), r"returned shape \(2, 2\) for 2 images"),

@@ -145,14 +145,17 @@ def test_states_survive_a_second_interruption_before_the_other_worker_wrote_its_
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"recipe": SynthesisConfig(steps=12, check_every=3)}, "with recipe"),
-        ({"seeds": 4}, "with jobs"),
-        ({"seeds": [0, 1, 5]}, "with jobs"),
-        ({"slots": 3}, "with slots 2 and now it is 3"),
-        ({"amp": True}, "with amp false and now it is true"),
-        ({"objectives": [Stretch("a"), OneHot("c")]}, "with jobs"),
-        ("weights", "with model_sha256"),
-        ("statistics", "with model_sha256"),
+        (
+            {"recipe": SynthesisConfig(steps=12, check_every=3)},
+            r"with check_every=2, and now it is check_every=3 \(the recipe\)",
+        ),
+        ({"seeds": 4}, "with 6 images, and now it is 8"),
+        ({"seeds": [0, 1, 5]}, "seed 2, and now it is .* seed 5"),
+        ({"slots": 3}, "with slots 2, and now it is 3"),
+        ({"amp": True}, "with amp False, and now it is True"),
+        ({"objectives": [Stretch("a"), OneHot("c")]}, r"OneHot\(.b.\) with seed 0, and now"),
+        ("weights", "with another model"),
+        ("statistics", "with another model"),
     ],
 )
 def test_another_run_is_refused_in_one_sentence_and_loses_nothing(tiny_model, tmp_path, change, told):

@@ -14,7 +14,7 @@ import torch
 from synth.jobs import Made, Unfinished
 from synth.run_folder import RunFolder
 
-RECORD = {"recipe": "SynthesisConfig()", "slots": 4, "jobs": [["Stretch('a')", 0, ""]]}
+RECORD = {"recipe": "SynthesisConfig(a=(1, 2), steps=2)", "slots": 4, "jobs": [["Stretch('a')", 0, ""]]}
 
 
 def image(seed=0, channels=3):
@@ -84,10 +84,18 @@ def test_only_the_same_run_is_resumed(tmp_path):
     with RunFolder(place, RECORD, resume=True):
         pass
     for change, told in (
-        ({"slots": 8}, "was started with slots 4 and now it is 8"),
-        ({"recipe": "SynthesisConfig(steps=2)"}, "was started with recipe"),
-        ({"jobs": [["Stretch('b')", 0, ""]]}, "was started with jobs"),
-        ({"torch": "9"}, "was started with torch null"),
+        ({"slots": 8}, r"was started with slots 4, and now it is 8 \(--slots\)"),
+        (
+            {"recipe": "SynthesisConfig(a=(1, 2), steps=3)"},
+            "started with steps=2., and now it is steps=3. .the recipe",
+        ),
+        (
+            {"jobs": [["Stretch('b')", 0, ""]]},
+            "with Stretch..a.. with seed 0, and now it is Stretch..b.. with",
+        ),
+        ({"jobs": [["Stretch('a')", 0, ""]] * 3}, r"was started with 1 images, and now it is 3 \(targets, --images"),
+        ({"model_sha256": "f"}, "was started with another model; ask for the same to go on, or delete that folder"),
+        ({"torch": "9"}, "was started with torch None, and now it is 9"),
     ):
         with pytest.raises(ValueError, match=told):
             RunFolder(place, RECORD | change, resume=True)
