@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ VIEWS = (Affine(10.0, 0.1, 7.0, border="gray"),)
 OURS = {
     "ours, pixels": SynthesisConfig(param="pixels", step_size=0.03),
     "ours, Fourier": SynthesisConfig(step_size=0.05),
+    "ours, Fourier, step .1": SynthesisConfig(step_size=0.1),
     "ours, Fourier, transforms": SynthesisConfig(step_size=0.05, transforms=VIEWS),
 }
 
@@ -174,8 +175,9 @@ def _many_small(jobs: int) -> dict[str, Any]:
             device="cpu",
         )
         seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"images": len(made.stimuli), "peak_mb": round(peak), "seconds": round(seconds, 1)}
+    # not ru_maxrss, which a child inherits from its parent
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return {"images": len(made.stimuli), "peak_mb": round(int(peak.split()[1]) / 1024), "seconds": round(seconds, 1)}
 
 
 def scale(device: torch.device, quick: bool) -> dict[str, Any]:
