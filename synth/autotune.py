@@ -67,8 +67,6 @@ def choose_slots(execution: Execution, driver: Driver, config: SynthesisConfig, 
 def choose_acceleration(execution: Execution, driver: Driver, config: SynthesisConfig, jobs: Sequence[Job]) -> str:
     """Return ``"graphs"`` where CUDA graphs are faster than plain calls, else ``"none"``.
 
-    Compilation is never chosen: on CPUs it was slower, and elsewhere it costs minutes before the first step.
-
     Parameters
     ----------
     execution : Execution

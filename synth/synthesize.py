@@ -89,7 +89,7 @@ def synthesize(
     amp : bool
         Compute gradients in bfloat16; readings stay in full precision.
     accelerate : str, optional
-        ``"none"``, ``"compile"`` or ``"graphs"`` (CUDA graphs); by default what a short timing favors on a GPU, and
+        ``"none"`` or ``"graphs"`` (CUDA graphs); by default what a short timing favors on a GPU, and
         none on a CPU.
     backend : str
         ``"local"``, or ``"ray"``: chunks of jobs go to the workers of a Ray cluster.
