@@ -34,8 +34,9 @@ class Synthesis:
     Parameters
     ----------
     stimuli : StimulusSet
-        The images; columns ``family, objective, target_site, seed, recipe, step, ended`` and ``forecast_response``,
-        what the driver expects of the target on the 8-bit image; ``base`` where the images change given ones.
+        The images; columns ``family, objective, target_site, seed, recipe, step``, how an image ``ended``, how many
+        ``restarts`` it had, and ``forecast_response``, what the driver expects of the target on the 8-bit image;
+        ``base`` where the images change given ones.
     trace : DataFrame
         Columns ``stimulus_id, step, score``: the driver's score of the 8-bit image as it was made.
     config : SynthesisConfig
@@ -126,6 +127,7 @@ def assemble(
             "recipe": recipe_name(config),
             "step": made.step,
             "ended": made.ended,
+            "restarts": made.restarts,
         }
         rows.append(row | ({"base": job.base} if job.base else {}))
         traces += [(name, step, score) for step, score in made.trace]

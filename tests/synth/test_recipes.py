@@ -181,5 +181,5 @@ def test_config_refuses(given, message):
 
 
 def test_misspelt_field_is_refused():
-    with pytest.raises(TypeError, match="step_sizes"):
+    with pytest.raises(ValueError, match=r"a recipe has no 'step_sizes'; did you mean 'step_size'\?"):
         recipe("paper", step_sizes=1)

@@ -28,11 +28,13 @@ OBJECTIVES = [Stretch("a"), OneHot("b")]
 
 
 @pytest.fixture(autouse=True)
-def two_workers():
-    threads = torch.get_num_threads()
+def two_workers_and_ctrl_c():
+    threads, before = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
     torch.set_num_threads(2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in its background
     yield
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, before)
 
 
 def make(model, out, objectives=OBJECTIVES, **options):
@@ -170,7 +172,7 @@ def test_another_run_is_refused_in_one_sentence_and_loses_nothing(tiny_model, tm
     with pytest.raises(ValueError, match=told) as refused:
         make(other, tmp_path / "out", **{"resume": True, **options})
     assert "\n" not in str(refused.value)
-    assert str(refused.value).endswith("ask for the same, or delete that folder")
+    assert str(refused.value).endswith("ask for the same to go on, or delete that folder")
     images = {name: data for name, data in before.items() if not name.startswith("slots-")}
     assert images.items() <= {p.name: p.read_bytes() for p in partial.rglob("*") if p.is_file()}.items()
     make(model, tmp_path / "out", resume=True)

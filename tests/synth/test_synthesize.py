@@ -32,7 +32,7 @@ def test_set_holds_one_image_per_objective_and_seed(tiny_model):
     assert made.config == SHORT
     assert made.stimuli.shape == (3, 32, 32)
     assert table.columns.tolist()[2:] == [
-        *("family", "objective", "target_site", "seed", "recipe", "step", "ended"),
+        *("family", "objective", "target_site", "seed", "recipe", "step", "ended", "restarts"),
         "forecast_response",
     ]
     assert table["family"].tolist() == ["stretch"] * 2 + ["ohp"] * 2 + ["composed"] * 2
@@ -42,6 +42,8 @@ def test_set_holds_one_image_per_objective_and_seed(tiny_model):
     assert table["seed"].tolist() == [0, 1] * 3
     assert set(table["recipe"]) == {"custom"}
     assert table["step"].isin([0, 2, 3]).all()
+    assert set(table["ended"]) == {"steps"}
+    assert set(table["restarts"]) == {0}
     assert table["stimulus_id"].is_unique
     assert table["stimulus_id"].str.fullmatch(r"(stretch|ohp|composed)_[abc]_[01]_[0-9a-f]{8}").all()
     assert repr(made) == "Synthesis(6 images, 3 steps, param 'fourier')"
