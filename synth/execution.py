@@ -137,9 +137,11 @@ class Execution:
         if self.accelerate == "graphs":
             climb = _Graphs(climb, self.device)
 
+        at = {} if base is None else {name: k for k, name in enumerate(base.stimulus_ids)}
+
         def base_image(name: str) -> np.ndarray:
             assert base is not None
-            image = base.images([base.stimulus_ids.index(name)])[0]
+            image = base.images([at[name]])[0]
             return np.broadcast_to(image, (driver.channels, *driver.size_px)).copy()
 
         return Task(
