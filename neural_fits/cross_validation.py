@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -102,7 +103,8 @@ def readout_family(name: str, penalty: PenaltyRule = "best") -> ReadoutFamily:
     Parameters
     ----------
     name : str
-        A key of `READOUTS`.
+        A key of `READOUTS`, or several joined as in ``"local+alternating"``: the mean of these readouts, which is again
+        one linear readout and costs no more to use.
     penalty : {"best", "one_se"}
         How a ridge penalty is chosen, see `leave_one_out`.
 
@@ -116,9 +118,21 @@ def readout_family(name: str, penalty: PenaltyRule = "best") -> ReadoutFamily:
     ValueError
         For an unknown name or rule, or a rule for a readout without a ridge penalty.
     """
-    if name not in READOUTS:
-        raise ValueError(f"unknown readout {name!r}; {did_you_mean(name, READOUTS)}known: {', '.join(READOUTS)}")
-    return READOUTS[name].with_penalty(name, penalty)
+    parts = []
+    for each in name.split("+"):
+        if each not in READOUTS:
+            raise ValueError(f"unknown readout {each!r}; {did_you_mean(each, READOUTS)}known: {', '.join(READOUTS)}")
+        parts.append(READOUTS[each].with_penalty(each, penalty))
+    return parts[0] if len(parts) == 1 else ReadoutFamily(partial(_fit_mean, parts))
+
+
+def _fit_mean(families: Sequence[ReadoutFamily], features: Tensor, responses: Tensor) -> LinearReadout:
+    readouts = []
+    for family in families:
+        compressed = family.compress(features)
+        readouts.append(compressed.expand(family.solve(compressed.features, responses)))
+    weight = torch.stack([readout.weight for readout in readouts]).mean(0)
+    return LinearReadout(weight, torch.stack([readout.bias for readout in readouts]).mean(0))
 
 
 def cross_validate(

@@ -167,13 +167,14 @@ class FeatureExtractor(nn.Module):
     def _run(self, inputs: Tensor) -> dict[str, object]:
         """Return the outputs of the layers in the order asked, whatever the order in which they fire."""
         modules = {name: self.network.get_submodule(name) for name in self.layers_read}
+        outer = getattr(_PASS, "reading", None)  # a network may itself hold an extractor, as a simulated brain does
         _PASS.reading = reading = _Pass(list(modules.values()))
         try:
             self.network(inputs)
         except _AllRead:
             return {name: reading.outputs[module] for name, module in modules.items()}
         finally:
-            _PASS.reading = None
+            _PASS.reading = outer
         missed = next(name for name, module in modules.items() if module not in reading.outputs)
         raise ValueError(f"layer {missed!r} of {self.backbone.name!r} is never run on an image; choose another")
 

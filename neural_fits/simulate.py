@@ -6,6 +6,7 @@ truth is there for evaluation only. Used by ``npc demo``, tests and benchmarks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor, for_image_batches
 from neural_fits.parallel import side_by_side
 from neural_fits.recordings import SiteRecordings
 from stimuli import StimulusSet
+from stimuli.hints import did_you_mean
 
 #: RMS contrast, in units of [0, 1], that halves a response; natural photographs have about 0.2
 _HALF_CONTRAST = 0.05
+#: rate, as a fraction of the peak, of an excitation h; at the best of a thousand natural images h is 3 to 6
+_TUNING: dict[str, Callable[[Tensor], Tensor]] = {
+    "saturating": lambda h: h / (4 + h),
+    "linear": lambda h: h / 10,
+    "accelerating": lambda h: h**2 / (16 + h**2),
+}
 _CPU = torch.device("cpu")
 
 
@@ -39,10 +48,10 @@ class SimulatedBrain(nn.Module):
 
     Each site pools a few random channels in a Gaussian receptive field; its standardized drive z goes through a
     rectifying and saturating nonlinearity and is scaled by the RMS contrast c of the luminance inside the field,
-    ``h = log(1 + exp(1.5 z))``, ``rate = peak * h / (4 + h) * c^2 / (c^2 + 0.05^2)``: networks with batch normalization
-    answer to images of 2 % contrast as to any other, neurons do not. A trial is ``rate + noise`` with variance
-    proportional to the rate, so that the reliability of the mean of 8 repeats is the one asked for. Sparseness, ratio
-    of best to mean response and reliability are then close to those of V4 sites.
+    ``h = log(1 + exp(1.5 z))``, ``rate = peak * h / (4 + h) * c^2 / (c^2 + 0.05^2)``, or another `tuning`: networks
+    with batch normalization answer to images of 2 % contrast as to any other, neurons do not. A trial is ``rate +
+    noise`` with variance proportional to the rate, so that the reliability of the mean of 8 repeats is the one asked
+    for. Sparseness, ratio of best to mean response and reliability are then close to those of V4 sites.
 
     Parameters
     ----------
@@ -52,17 +61,19 @@ class SimulatedBrain(nn.Module):
         Number of sites.
     seed : int
         Seed of receptive fields, weights, peak rates and noise levels.
-    backbone : str
+    backbone : str, nn.Module or Backbone
         The independent network.
     layer : str
         Its layer.
+    tuning : {"saturating", "linear", "accelerating"}
+        How the rate grows with excitation: ``h / (4 + h)``, ``h / 10`` or ``h^2 / (16 + h^2)`` of the peak.
     reliability : tuple of float
         Reliabilities (Spearman-Brown, 8 repeats) are drawn uniformly from this range.
 
     Raises
     ------
     ValueError
-        For too few sites or images, or reliabilities outside (0, 1].
+        For too few sites or images, an unknown tuning, or reliabilities outside (0, 1].
 
     Examples
     --------
@@ -79,8 +90,9 @@ class SimulatedBrain(nn.Module):
         *,
         n_sites: int = 32,
         seed: int = 0,
-        backbone: str = "efficientnet-lite2",
+        backbone: str | nn.Module | Backbone = "efficientnet-lite2",
         layer: str = "blocks.4",
+        tuning: str = "saturating",
         reliability: tuple[float, float] = (0.6, 0.9),
     ) -> None:
         super().__init__()
@@ -88,7 +100,10 @@ class SimulatedBrain(nn.Module):
             raise ValueError(f"{n_sites} site(s) and {len(reference)} reference image(s): expected 1 and 2 at least")
         if not 0 < reliability[0] <= reliability[1] <= 1:
             raise ValueError(f"reliability is {reliability}; expected (lowest, highest), above 0 and at most 1")
+        if tuning not in _TUNING:
+            raise ValueError(f"unknown tuning {tuning!r}; {did_you_mean(tuning, _TUNING)}known: {', '.join(_TUNING)}")
         rng = np.random.default_rng(seed)
+        self._tuning = _TUNING[tuning]
         self.extractor = FeatureExtractor(backbone, layer)
         self.site_ids = [f"site{k:02d}" for k in range(n_sites)]
         features = self.extractor.extract(reference)
@@ -184,7 +199,7 @@ class SimulatedBrain(nn.Module):
     def _rate(self, drive: Tensor, contrast: Tensor) -> Tensor:
         excitation = functional.softplus(1.5 * (drive - self._drive_mean) / self._drive_std)
         gain = contrast**2 / (contrast**2 + _HALF_CONTRAST**2)
-        return self._peak * excitation / (4 + excitation) * gain
+        return self._peak * self._tuning(excitation) * gain
 
     def _contrast(self, images: Tensor) -> Tensor:
         """Return the RMS contrast of the luminance inside each receptive field, (image, site)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,10 @@ def synth(
             min=1, help="End an image after so many readings (one every 10 steps) without gain; by default never."
         ),
     ] = None,
+    natural: Annotated[
+        Path | None,
+        typer.Option(help="Folder of natural images to start from, best those recorded; by default embedded photos."),
+    ] = None,
     base: Annotated[
         Path | None,
         typer.Option(help="Folder of a set whose images are changed; bound the change, .03 is hard to see."),
@@ -47,6 +52,12 @@ def synth(
         float | None, typer.Option(help="Largest root-mean-square change of a base image; the range of pixels is 1.")
     ] = None,
     max_change: Annotated[float | None, typer.Option(help="Largest change of any pixel of a base image.")] = None,
+    over_produce: Annotated[
+        int, typer.Option(min=1, help="Make so many times the images and keep those that --validator scores best.")
+    ] = 1,
+    validator: Annotated[
+        list[Path] | None, typer.Option(help="Model that judges an over-production; of several, half forecast.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; same images.")] = False,
     slots: Annotated[
         int | None, typer.Option(min=1, help="Images optimized together; by default what is fast here.")
@@ -66,12 +77,15 @@ def synth(
 
     Writes a stimulus set: images/*.png, stimuli.csv with target, seed and forecast of every image, trace.csv with the
     scores on the way, set.json. The driver's own forecast is optimistic: judge the set with a validator by npc
-    evaluate. Finished images are kept in OUT.partial; after Ctrl-C or a crash give the same command with --resume.
+    evaluate. With --over-produce the columns judge_score and judge_forecast say what the judges think. Finished images
+    are kept in OUT.partial; after Ctrl-C or a crash give the same command with --resume.
 
     Example: npc synth driver --stretch site03 --one-hot site03 --population site03 --population site07
     """
     from neural_fits import load_model
     from stimuli import StimulusSet
+    from stimuli.files import require_free
+    from synth.judges import keep_best
     from synth.progress import Progress
     from synth.recipes import recipe as named
     from synth.synthesize import synthesize
@@ -84,6 +98,8 @@ def synth(
         raise ValueError("--population is for --one-hot; name its targets, or 'all'")
     if base is None and (max_rms_change is not None or max_change is not None):
         raise ValueError("--max-rms-change and --max-change bound the change of base images; give --base SET")
+    if (over_produce > 1) != bool(validator):
+        raise ValueError("--over-produce and --validator belong together: images are judged by a model of other images")
     changes: dict[str, Any] = {
         name: value
         for name, value in (
@@ -102,20 +118,26 @@ def synth(
         require_tensorboard()
     driver = load_model(model)
     wanted = _objectives(driver.site_ids, stretch, one_hot, population, objective, recipe)
+    judges = [load_model(path) for path in validator or []]
+    if over_produce > 1:
+        require_free(out, overwrite, lambda place: (place / "set.json").is_file())
     given = None if base is None else StimulusSet.load(base)
+    candidates = images * over_produce
+    place = out.with_name(f"{out.name}.candidates") if over_produce > 1 else out
     # a scheduler's notice, or a closed terminal, ends the run as Ctrl-C does, with a checkpoint
     notices = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(notice, signal.default_int_handler) for notice in notices]
     try:
         with Progress(quiet) as progress:
-            progress.stage(f"synthesizing {len(wanted) * images * (1 if given is None else len(given))} images")
+            progress.stage(f"synthesizing {len(wanted) * candidates * (1 if given is None else len(given))} images")
             made = synthesize(
                 driver,
                 wanted,
-                seeds=range(seed, seed + images),
+                seeds=range(seed, seed + candidates),
                 recipe=config,
                 base=given,
-                out=out,
+                natural=None if natural is None else StimulusSet.load(natural),
+                out=place,
                 resume=resume,
                 overwrite=overwrite,
                 device=device,
@@ -126,7 +148,7 @@ def synth(
                 progress=progress.step,
             )
     except KeyboardInterrupt:
-        if not Path(f"{out.resolve()}.partial", "run.json").is_file():
+        if not Path(f"{place.resolve()}.partial", "run.json").is_file():
             raise
         raise Interrupted("interrupted; give the same command with --resume to go on") from None
     finally:
@@ -134,6 +156,9 @@ def synth(
             signal.signal(notice, handler)
     if tensorboard is not None:
         write_traces(made, tensorboard)
+    if place != out:
+        made = keep_best(made, judges, images, seed, device=device).save(out, overwrite)
+        shutil.rmtree(place)
     table = made.stimuli.table
     ended, unmoved = table["ended"].value_counts().to_dict(), int((table["step"] == 0).sum())
     if unmoved:

@@ -1,4 +1,4 @@
-"""The command line ``npc``: demo, fit, synth, evaluate, doctor.
+"""The command line ``npc``: demo, fit, synth, evaluate, loop, plan, doctor.
 
 Each command reads files, calls one function of the Python interface and writes files. Wrong input ends in one sentence
 and exit code 2. torch is imported inside the commands, so that ``npc --help`` answers at once.
@@ -18,6 +18,7 @@ import typer
 from synth._allocator import keep_freed_memory
 from synth._cli_common import AsJson, Device, Interrupted, Out, Overwrite, Quiet, Seed, finish
 from synth._cli_fit import fit
+from synth._cli_loop import add_loop
 from synth._cli_synth import synth
 
 app = typer.Typer(
@@ -36,7 +37,7 @@ def version(
     """**Neural population control**: fit recorded sites, synthesize images that drive them, judge what they did.
 
     Start with `npc demo`: a whole experiment on a simulated brain, offline, in a few minutes. With your own recordings:
-    `npc fit`, then `npc synth`, show the images, then `npc evaluate`.
+    `npc fit`, then `npc synth`, show the images, then `npc evaluate`; or all of it round after round with `npc loop`.
     """
     if show:
         from importlib.metadata import version as installed
@@ -95,6 +96,7 @@ def demo(
 
 app.command()(fit)
 app.command()(synth)
+add_loop(app)
 
 
 @app.command()
@@ -107,21 +109,26 @@ def evaluate(
     ],
     driver: Annotated[list[Path], typer.Option(help="Model that made the images; repeat for several.")],
     validator: Annotated[list[Path] | None, typer.Option(help="Model that did not; repeat for several.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibration of the forecasts, JSON as earlier rounds wrote it.")
+    ] = None,
     out: Out = Path("npc_control"),
     seed: Seed = 0,
+    device: Device = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a synthesized set: achieved control beside the forecasts of driver and validator.
 
     Without responses to the synthesized images the report holds forecasts only. Writes report.html, summary.json and
-    the tables images.csv and targets.csv.
+    the tables images.csv, targets.csv and families.csv.
 
     Example: npc evaluate synthesized --reference natural --recordings day1.nc --recordings day2.nc --driver driver
     """
     from neural_fits import SiteRecordings, load_model
     from stimuli import StimulusSet
     from stimuli.files import atomic_folder, made_of
+    from synth.calibration import Calibration
     from synth.control import evaluate_control
 
     same = {path.resolve() for path in driver} & {path.resolve() for path in validator or []}
@@ -136,13 +143,16 @@ def evaluate(
         recordings=recorded,
         drivers=[load_model(path) for path in driver],
         validators=[load_model(path) for path in validator or []],
+        calibration=None if calibration is None else Calibration.from_json(calibration.read_text(encoding="utf-8")),
         seed=seed,
+        device=device,
     )
-    files = ("report.html", "summary.json", "images.csv", "targets.csv")
+    files = ("report.html", "summary.json", "images.csv", "targets.csv", "families.csv")
     with atomic_folder(out, overwrite, made_of(*files)) as folder:
         report.to_html(folder / "report.html")
         report.images.to_csv(folder / "images.csv", index=False, float_format="%.6g")
         report.targets.to_csv(folder / "targets.csv", index=False, float_format="%.6g")
+        report.families.to_csv(folder / "families.csv", index=False, float_format="%.6g")
         report.to_json(folder / "summary.json")
     page = out / "report.html"
     if not as_json:

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import html
 import json
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from neural_fits.fit import best_device
 from neural_fits.recordings import SiteRecordings
-from neural_fits.scores import bootstrap_interval
-from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet
 from stimuli.files import atomic_write
-from synth.objectives import Objective, OneHot, SiteScale, Stretch, parse_objective
+from synth import _recorded_scores as recorded_scores
+from synth import control_statistics as statistics
+from synth._control_forecasts import Model, add_forecasts
+from synth._control_summary import rounded, summarize
+from synth._control_tables import add_baselines, add_statistics, ends, of_bases, per_target
+from synth.baselines import family_baselines, natural_baselines
 
-Model = SiteModel | Ensemble
-_SPLITS = 20
+if TYPE_CHECKING:
+    from synth.calibration import Calibration
+
+__all__ = ["ControlReport", "evaluate_control", "rounded"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +42,25 @@ class ControlReport:
     Parameters
     ----------
     images : DataFrame
-        One row per synthesized image: objective, target, forecasts and achieved value.
+        One row per synthesized image: objective, target, forecasts, achieved value with its interval, flag.
     targets : DataFrame
-        One row per objective: means over its images, baseline, gain.
+        One row per objective: means over its images, baselines, gain with its interval, significance.
     summary : dict
-        Numbers over targets, one block for ``stretch`` and one for ``ohp``.
+        Numbers over targets: a block for ``stretch``, one for ``ohp``, and ``other`` where there are others.
     stimuli, reference : StimulusSet
         The images judged and the natural images compared with.
     best_natural_ids : dict
         For every objective, as written in the tables, the natural image that serves as its baseline most often.
+    families : DataFrame
+        The same baselines in each family of reference images: one row per objective and ``reference_family``.
+    natural_means : ndarray, (reference image, site)
+        Mean recorded responses to the reference, NaN where there is none.
+    achieved_means : ndarray, (image, site), optional
+        Mean recorded responses to the images judged; None before they were shown.
+    site_ids : tuple of str
+        Names of the columns of both.
+    unit : str
+        Unit of both.
     """
 
     images: pd.DataFrame
@@ -54,6 +69,11 @@ class ControlReport:
     stimuli: StimulusSet
     reference: StimulusSet
     best_natural_ids: dict[str, str]
+    families: pd.DataFrame = field(default_factory=pd.DataFrame)
+    natural_means: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    achieved_means: NDArray[np.float32] | None = None
+    site_ids: tuple[str, ...] = ()
+    unit: str = ""
 
     def to_html(self, path: str | Path) -> Path:
         """Write a self-contained page: pictures, forecast against achieved, tables.
@@ -101,25 +121,34 @@ def evaluate_control(
     recordings: SiteRecordings,
     drivers: Sequence[Model],
     validators: Sequence[Model] = (),
+    calibration: Calibration | None = None,
     seed: int = 0,
+    device: str | torch.device | None = None,
 ) -> ControlReport:
     """Compare what synthesized images do with what natural images do, and with what was forecast.
 
     *Stretch*: mean response of the target site to the images made for it, over images and repeats, against the best
     natural image. *One-hot*: ``softmax_target(z)`` over the population, with responses z-scored over natural images,
-    against the natural image that scores best. Either way the best natural image is chosen on one random half of the
+    against the natural image that scores best. *Any other objective of sites*: its own score, and the gain is a
+    difference. The best natural image (the five best, the 99th percentile) is chosen on one random half of the
     repeats and measured on the other (mean over splits and both directions), because the maximum of many noisy means is
-    biased upward. One-hot scores of synthesized images are taken on at most as many trials, so that noise enters both
-    alike. Noise also hides the truly best image from the choosing half, so this baseline is a lower bound and gains
-    are upper bounds; ``best_natural_upper``, the maximum over the means of all repeats, is biased upward and bounds it
-    from above. The summary counts targets above either.
+    biased upward. Scores that are not linear in responses are taken on at most as many trials for synthesized images,
+    so that noise enters both alike. Noise also hides the truly best image from the choosing half, so this baseline is a
+    lower bound and gains are upper bounds; ``best_natural_upper``, the maximum over the means of all repeats, is biased
+    upward and bounds it from above. The summary counts targets above either.
+
+    Intervals (95 %) resample repeats within images, and images within targets; the baseline is chosen and measured
+    anew with its own trial noise. ``p_value`` tests a target against that baseline, ``p_every_image`` against every
+    natural image, the truly best one included, which costs power where there are many and few repeats of each; the rate
+    of false discoveries is held at .05 within each family (``significant``, ``significant_every_image``).
 
     Parameters
     ----------
     stimuli : StimulusSet
-        Synthesized images with the columns ``objective`` and ``target_site``, as saved.
+        Synthesized images with the columns ``objective`` and ``target_site``, as saved; with a column ``base``, the
+        image that each was made from is a further baseline where it was recorded.
     reference : StimulusSet
-        Natural images.
+        Natural images; a column ``family`` divides them into families, each with baselines of its own.
     recordings : SiteRecordings
         Responses to the natural images, and to the synthesized ones if they were shown; without any of the latter the
         report holds forecasts only.
@@ -127,8 +156,12 @@ def evaluate_control(
         Models that made the images; the sites of the first are the population of a `OneHot` that names none.
     validators : sequence of SiteModel or Ensemble
         Models that did not: fitted on other images, with another mapping or network.
+    calibration : Calibration, optional
+        Maps predictions to what is achieved; without it the columns ``forecast`` are missing numbers.
     seed : int
-        Seed of the splits.
+        Seed of the splits and of the resampling.
+    device : str or torch.device, optional
+        Where the models predict, and from where they return; the best there is by default.
 
     Returns
     -------
@@ -138,187 +171,63 @@ def evaluate_control(
     Raises
     ------
     ValueError
-        When columns, sites or stimuli are missing, or fewer than two repeats of the natural images were recorded.
+        When columns, sites or stimuli are missing, an objective measures layers or images and not sites, or fewer than
+        two repeats of the natural images were recorded.
 
     References
     ----------
     Bashivan, Kar & DiCarlo, Science 2019, for the two settings.
+
+    Examples
+    --------
+    >>> report = evaluate_control(  # doctest: +SKIP
+    ...     made.stimuli, reference=natural, recordings=recorded, drivers=[driver], validators=[judge]
+    ... )
+    >>> report.targets[["target_site", "gain", "gain_low", "gain_high", "significant"]]  # doctest: +SKIP
     """
     if not drivers:
         raise ValueError("no driver was given; name at least one model in drivers=[...]")
-    objectives = _objectives(stimuli, drivers[0].site_ids)
+    objectives = recorded_scores.judged_objectives(stimuli, drivers[0].site_ids)
     natural = recordings.align(reference, extra="drop")
     natural.check_usable()
     shown = set(recordings.stimulus_ids) & set(stimuli.stimulus_ids)  # some but not all is an error, not a forecast
     achieved = recordings.align(stimuli, extra="drop") if shown else None
-    scale = _recorded_scale(natural)
-    forecasts = {
-        "driver": [_forecast(model, stimuli, objectives) for model in drivers],
-        "validator": [_forecast(model, stimuli, objectives) for model in validators],
-    }
+    scale = recorded_scores.recorded_scale(natural)
+    baselines = natural_baselines(natural, objectives, scale, seed)
+
     images = stimuli.table[["stimulus_id", "objective", "target_site"]].copy()
     images["family"] = [objective.family for objective in objectives]
-    for role, values in forecasts.items():
-        images[f"forecast_{role}"] = np.mean(values, axis=0) if values else np.nan
-    baseline, best = _best_natural(natural, list(dict.fromkeys(objectives)), scale, seed)
-    images["best_natural"] = [baseline[objective] for objective in objectives]
-    upper = {objective: float(np.nanmax(_score(objective, natural.mean(), scale))) for objective in baseline}
-    images["best_natural_upper"] = [upper[objective] for objective in objectives]
-    counts = natural.n_repeats[natural.n_repeats > 0]
-    trials = max(int(np.median(counts)) // 2, 1)  # as many as a half of the natural ones holds
-    images["achieved"] = np.nan if achieved is None else _achieved(achieved, objectives, scale, trials, seed)
-    targets = _per_target(images)
-    summary = _summarize(targets, len(reference), seed)
-    best_ids = {text: best[key] for text, key in zip(images["objective"], objectives, strict=True)}
-    return ControlReport(images, targets, summary, stimuli, reference, best_ids)
+    add_forecasts(images, stimuli, objectives, drivers, validators, calibration, scale, best_device(device))
+    images["best_natural"] = [baselines[objective].best for objective in objectives]
+    images["best_natural_upper"] = [baselines[objective].upper for objective in objectives]
+    trials = recorded_scores.half_of_trials(natural)
+    images[["achieved", "achieved_low", "achieved_high"]] = np.nan
+    replicates = np.full((len(images), statistics.REPLICATES), np.nan)
+    if achieved is not None:
+        images["achieved"] = recorded_scores.achieved_scores(achieved, objectives, scale, trials, seed)
+        replicates = recorded_scores.image_replicates(achieved, objectives, scale, images["achieved"].to_numpy(), seed)
+        rows = zip(images["family"], replicates, images["achieved"], strict=True)
+        found = [ends(family, values, value) for family, values, value in rows]
+        once = recorded_scores.fewest_repeats(achieved, objectives, scale) < 2
+        images[["achieved_low", "achieved_high"]] = np.where(once[:, None], np.nan, found)
+    if "base" in stimuli.table:
+        images["base_achieved"] = of_bases(stimuli, recordings, objectives, scale, trials, seed)
 
-
-def _objectives(stimuli: StimulusSet, everything: tuple[str, ...]) -> list[Objective]:
-    table = stimuli.table
-    for column in ("objective", "target_site"):
-        if column not in table:
-            raise ValueError(f"the stimulus set has no column {column!r}; give a set made by synthesize")
-    parsed = [parse_objective(text) for text in table["objective"]]
-    known = [objective for objective in parsed if isinstance(objective, (Stretch, OneHot))]
-    if len(known) != len(parsed):
-        raise ValueError("control is defined for Stretch and OneHot; select those images with stimuli.select(...)")
-    # One-hot control is scored as a probability whatever form was climbed, and over the same sites in every model and
-    # in the recordings, which may hold more.
-    return [
-        OneHot(objective.site, objective.population or everything, objective.temperature, form="softmax")
-        if isinstance(objective, OneHot)
-        else objective
-        for objective in known
-    ]
-
-
-def _recorded_scale(natural: SiteRecordings) -> SiteScale:
-    mean = natural.mean()
-    return SiteScale(
-        tuple(natural.site_ids), torch.from_numpy(np.nanmean(mean, axis=0)), torch.from_numpy(np.nanstd(mean, axis=0))
+    targets = per_target(images)
+    add_baselines(targets, images, objectives, baselines)
+    add_statistics(targets, images, objectives, baselines, replicates, achieved, scale, seed)
+    texts = dict(zip(images["objective"], objectives, strict=True))
+    families = reference.table["family"] if "family" in reference.table else ["natural"] * len(reference)
+    return ControlReport(
+        images,
+        targets,
+        summarize(images, targets, len(reference), seed),
+        stimuli,
+        reference,
+        {text: natural.stimulus_ids[baselines[objective].image] for text, objective in texts.items()},
+        family_baselines({text: (each, baselines[each]) for text, each in texts.items()}, list(families)),
+        natural.mean(),
+        None if achieved is None else achieved.mean(),
+        tuple(natural.site_ids),
+        natural.unit,
     )
-
-
-def _score(objective: Objective, responses: NDArray[np.floating], scale: SiteScale) -> NDArray[np.float64]:
-    return objective.score(torch.from_numpy(np.asarray(responses, dtype=np.float64)), scale).numpy()
-
-
-def _forecast(model: Model, stimuli: StimulusSet, objectives: list[Objective]) -> NDArray[np.float64]:
-    responses, scale = model.predict(stimuli), SiteScale.of(model)
-    return np.array(
-        [_score(objective, responses[k : k + 1], scale)[0] for k, objective in enumerate(objectives)], dtype=float
-    )
-
-
-def _best_natural(
-    natural: SiteRecordings, objectives: list[Objective], scale: SiteScale, seed: int
-) -> tuple[dict[Objective, float], dict[Objective, str]]:
-    values: dict[Objective, list[float]] = {objective: [] for objective in objectives}
-    chosen: dict[Objective, list[int]] = {objective: [] for objective in objectives}
-    for split in range(_SPLITS):
-        halves = natural.halves(seed + split)
-        for choose, measure in (halves, halves[::-1]):
-            for objective in objectives:
-                scores, held = _score(objective, choose, scale), _score(objective, measure, scale)
-                usable = np.isfinite(scores) & np.isfinite(held)
-                if not usable.any():
-                    raise ValueError(
-                        f"no natural image has two repeats at every site of {objective!r}, or one of these sites never "
-                        "varies; the best natural image must be chosen on one half of the repeats and measured on the "
-                        "other: record more repeats, or name a smaller population"
-                    )
-                best = int(np.where(usable, scores, -np.inf).argmax())
-                values[objective].append(float(held[best]))
-                chosen[objective].append(best)
-    names = natural.stimulus_ids
-    return (
-        {objective: float(np.mean(values[objective])) for objective in objectives},
-        {objective: names[int(np.bincount(chosen[objective]).argmax())] for objective in objectives},
-    )
-
-
-def _achieved(
-    recorded: SiteRecordings, objectives: list[Objective], scale: SiteScale, trials: int, seed: int
-) -> NDArray[np.float64]:
-    means = [_mean_of_trials(recorded.responses, trials, seed + split) for split in range(2 * _SPLITS)]
-    values = []
-    for k, objective in enumerate(objectives):
-        shown = [recorded.mean()] if isinstance(objective, Stretch) else means
-        values.append(float(np.mean([_score(objective, part[k : k + 1], scale)[0] for part in shown])))
-    return np.array(values)
-
-
-def _mean_of_trials(responses: NDArray[np.float32], trials: int, seed: int) -> NDArray[np.float32]:
-    """Return means (image, site) over that many random trials, fewer where fewer were recorded.
-
-    The order of trials is shared by the sites; a site that lacks some takes its next ones.
-    """
-    keys = np.random.default_rng(seed).random(responses.shape[:2])[:, :, None]
-    chosen = np.argsort(np.where(np.isnan(responses), np.inf, keys), axis=1)[:, :trials]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an image that a site was never shown stays NaN
-        return np.nanmean(np.take_along_axis(responses, chosen, axis=1), axis=1)
-
-
-def _per_target(images: pd.DataFrame) -> pd.DataFrame:
-    keys, values = ["family", "target_site", "objective"], ["best_natural", "best_natural_upper", "achieved"]
-    forecasts = ["forecast_driver", "forecast_validator"]
-    rows = images.copy()
-    if rows["achieved"].notna().any():  # forecasts are averaged over the images that were measured
-        rows.loc[rows["achieved"].isna(), forecasts] = np.nan
-    grouped = rows.groupby(keys, sort=False)
-    targets = grouped[forecasts + values].mean().reset_index()
-    targets["images"] = grouped.size().to_numpy()
-    positive = targets["best_natural"].where(targets["best_natural"] > 0)
-    measured = targets["achieved"].notna()
-    targets["gain"] = targets["achieved"] / positive - 1
-    targets["beyond"] = (targets["achieved"] > targets["best_natural"]).where(measured)
-    targets["beyond_upper"] = (targets["achieved"] > targets["best_natural_upper"]).where(measured)
-    return targets
-
-
-def _summarize(targets: pd.DataFrame, natural_images: int, seed: int) -> dict[str, Any]:
-    names = {
-        "stretch": ("fraction_beyond_best_natural", "median_gain"),
-        "ohp": ("fraction_improved", "median_improvement"),
-    }
-    summary: dict[str, Any] = {}
-    for family, (fraction, gain) in names.items():
-        rows = targets[targets["family"] == family]
-        # A target driven to zero or below was forecast infinitely too high; dropping it would flatter the forecast.
-        achieved = rows["achieved"].where(rows["achieved"].isna() | (rows["achieved"] > 0), 0.0)
-        gains = rows["gain"].dropna().to_numpy()
-        summary[family] = {
-            "targets": len(rows),
-            "targets_measured": int(rows["achieved"].notna().sum()),
-            "images": int(rows["images"].sum()),
-            "natural_images": natural_images,
-            fraction: rounded(rows["beyond"].dropna().astype(float).mean()),
-            f"{fraction}_upper": rounded(rows["beyond_upper"].dropna().astype(float).mean()),
-            gain: rounded(np.median(gains) if len(gains) else np.nan),
-            f"{gain}_interval": [rounded(end) for end in bootstrap_interval(gains, seed)] if len(gains) > 1 else None,
-            "forecast_over_achieved_driver": rounded((rows["forecast_driver"] / achieved).median()),
-            "forecast_over_achieved_validator": rounded((rows["forecast_validator"] / achieved).median()),
-        }
-    return summary
-
-
-def rounded(value: float) -> float | None:
-    """Return a number as summaries hold it.
-
-    Parameters
-    ----------
-    value : float
-        Any number.
-
-    Returns
-    -------
-    float or None
-        Four decimals; None, JSON's null, where it is not finite.
-
-    Examples
-    --------
-    >>> rounded(0.123456), rounded(float("nan"))
-    (0.1235, None)
-    """
-    return None if not np.isfinite(value) else round(float(value), 4)

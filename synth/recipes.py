@@ -19,7 +19,7 @@ from synth.image_params import PARAMS
 from synth.natural_statistics import NaturalStatistics
 from synth.optimizers import OPTIMIZERS
 from synth.starts import STARTS
-from synth.transforms import Affine, Jitter, PixelNoise, Transform
+from synth.transforms import Affine, Jitter, Transform
 
 ImageParam = Callable[..., Any]
 
@@ -34,7 +34,8 @@ class SynthesisConfig:
         What is optimized: ``"pixels"``, ``"fourier"`` coefficients, or the ``"phase"`` of a natural spectrum; or what
         makes a parametrization of your own from start images and statistics, with a ``repr`` that names it exactly.
     start : str
-        First image: ``"uniform"`` noise, faint ``"pink"`` noise, ``"gray"``, or the ``"base"`` image of each job.
+        First image: ``"uniform"`` noise, faint ``"pink"`` noise, ``"gray"``, the ``"natural"`` photograph that the
+        driver scores best, or the ``"base"`` image of each job.
     channels : int, optional
         3 for color, 1 for gray images; by default as the images the model was fitted on.
     steps : int
@@ -111,7 +112,7 @@ class SynthesisConfig:
     def __post_init__(self) -> None:
         for name, known in (
             ("param", tuple(PARAMS) if isinstance(self.param, str) else (self.param,)),
-            ("start", tuple(STARTS)),
+            ("start", (*STARTS, "natural")),
             ("optimizer", tuple(OPTIMIZERS)),
             ("keep", ("best", "last")),
             ("channels", (None, 1, 3)),
@@ -170,8 +171,9 @@ def param_of(config: SynthesisConfig) -> ImageParam:
     return PARAMS[config.param] if isinstance(config.param, str) else config.param
 
 
-#: recipe B of our measurements: Fourier coefficients in natural colors, random affine views, pixel noise, free contrast
-ROBUST = SynthesisConfig(transforms=(Affine(rotate_deg=10.0, rescale=0.1, shift_px=6.0), PixelNoise(sd=0.25)))
+#: from the best photograph: Fourier coefficients in natural colors, random affine views, free contrast; every part was
+#: chosen by what simulated brains did, see the table of ablations in docs/control.md
+ROBUST = SynthesisConfig(start="natural", transforms=(Affine(rotate_deg=10.0, rescale=0.1, shift_px=6.0),))
 
 #: the released code of Bashivan, Kar & DiCarlo 2019 on [-1, 1] images: step 0.01 is 0.005 in [0, 1]
 PAPER = SynthesisConfig(

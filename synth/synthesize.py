@@ -30,6 +30,7 @@ from synth.driver import Driver, driver_of
 from synth.engine import Progress
 from synth.execution import Execution, execute
 from synth.jobs import Job
+from synth.natural_starts import best_starts, photographs_for
 from synth.objectives import Objective
 from synth.recipes import SynthesisConfig, recipe
 from synth.run_folder import RunFolder, on_full_disk, remove_run
@@ -44,6 +45,7 @@ def synthesize(
     seeds: int | Sequence[int] = 5,
     recipe: str | SynthesisConfig = "robust",
     base: StimulusSet | None = None,
+    natural: StimulusSet | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -59,7 +61,7 @@ def synthesize(
 ) -> Synthesis:
     """Synthesize images, one for each objective and seed, and for each base image where there are some.
 
-    An image depends on the model, its objective, seed, base image, recipe and the number of slots, and on nothing else:
+    An image depends on the model, its objective, seed, start, recipe and the number of slots, and on nothing else:
     not on the other images, nor on where a run was interrupted.
 
     Parameters
@@ -73,7 +75,11 @@ def synthesize(
     recipe : str or SynthesisConfig
         ``"robust"``, ``"paper"``, or a configuration.
     base : StimulusSet, optional
-        Images to change, instead of starting from noise; see ``max_rms_change`` of `SynthesisConfig`.
+        Images to change: one image for each of them, too; see ``max_rms_change`` of `SynthesisConfig`.
+    natural : StimulusSet, optional
+        Photographs to start from, best those that were recorded, for recipes whose start is ``"natural"``: seed 0 of an
+        objective starts from the one that the driver scores best, seed 1 from the second best. By default crops of the
+        embedded photographs.
     out : path, optional
         Folder of the set. While the images are made, ``<out>.partial`` holds the finished ones and the state of the
         others, and memory does not grow with their number.
@@ -132,13 +138,7 @@ def synthesize(
         config = dataclasses.replace(config, start="base")
     elif config.start == "base" or config.constraints.has_budget:
         raise ValueError("the recipe changes base images and none were given; give base=, a StimulusSet")
-    wanted = _checked(objectives)
-    jobs = [
-        Job(objective, seed, name)
-        for objective in wanted
-        for name in ([""] if base is None else base.stimulus_ids)
-        for seed in _numbers(seeds)
-    ]
+    wanted, numbers = _checked(objectives), _numbers(seeds)
     if resume and out is None:
         raise ValueError("there is nothing to resume without a folder; give out=, that of the interrupted run")
     with contextlib.ExitStack() as held:
@@ -147,6 +147,8 @@ def synthesize(
         driver = driver_of(model, wanted, torch.device("cpu") if backend == "ray" else place)
         driver = dataclasses.replace(driver, channels=config.channels or driver.channels)
         loop = dataclasses.replace(config, channels=driver.channels)
+        if config.start == "natural":
+            base, loop = photographs_for(driver, natural), dataclasses.replace(loop, start="base")
         if base is not None:
             _check_base(base, driver)
         if out is not None and not resume:
@@ -154,6 +156,7 @@ def synthesize(
         partial = None if out is None else Path(f"{Path(out).resolve()}.partial")
         if resume and partial is not None:
             execution = _as_before(execution, partial, partial.with_suffix(""))
+        jobs = _jobs(driver, wanted, numbers, base, config, place)
         execution = execution.tuned(driver, loop, jobs)
         record = _record(driver, jobs, config, base, execution)
         run_sha256 = sha256_bytes(json.dumps(record).encode())
@@ -199,6 +202,25 @@ def _checked(objectives: Objective | Iterable[Objective]) -> list[Objective]:
             raise ValueError(f"{objective!r} is given twice and would make the same images; ask for more seeds instead")
         seen.add(repr(objective))
     return wanted
+
+
+def _jobs(
+    driver: Driver,
+    objectives: list[Objective],
+    seeds: list[int],
+    base: StimulusSet | None,
+    config: SynthesisConfig,
+    device: torch.device,
+) -> list[Job]:
+    if config.start == "natural" and base is not None:
+        starts = best_starts(driver, objectives, base, seeds, device)
+        return [
+            Job(objective, seed, name)
+            for objective, names in zip(objectives, starts, strict=True)
+            for seed, name in zip(seeds, names, strict=True)
+        ]
+    bases = [""] if base is None else base.stimulus_ids
+    return [Job(objective, seed, name) for objective in objectives for name in bases for seed in seeds]
 
 
 def _numbers(seeds: int | Sequence[int]) -> list[int]:

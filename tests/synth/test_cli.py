@@ -76,7 +76,7 @@ def test_the_line_from_files_to_report(lab, monkeypatch, capsys, tmp_path):
     assert after["ohp"]["targets"] == 3
     assert np.isfinite(after["stretch"]["median_gain"])
     assert {path.name for path in (tmp_path / "b").iterdir()} == {
-        "report.html", "summary.json", "images.csv", "targets.csv",
+        "report.html", "summary.json", "images.csv", "targets.csv", "families.csv",
     }  # fmt: skip
 
 

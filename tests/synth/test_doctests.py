@@ -14,6 +14,7 @@ MODULES = sorted(f"synth.{module.name}" for module in pkgutil.iter_modules(synth
 WITH_EXAMPLES = {
     *("aperture", "constraints", "driver", "engine", "execution", "folding", "image_objectives", "image_params"),
     *("lucent_bridge", "lucent_views", "natural_statistics", "objectives", "preconditioning", "random_streams"),
+    *("closed_loop", "loop_state", "session_plan", "site_overlap", "baselines", "calibration", "judges"),
     *("recipes", "run_folder", "site_objectives", "site_scale", "starts", "store", "synthesize", "transforms"),
 }
 
