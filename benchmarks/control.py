@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 from brains import BRAINS, as_model, make_brain, validator_network
+from control_forecasts import accuracy, rows_of
 from control_nuisance import sensitivity
 from control_recipes import ABLATIONS, RECIPES, Column
+from control_v4 import on_recordings
 
 from neural_fits import Ensemble, SiteModel, SiteRecordings, fit_sites
 from stimuli import StimulusSet
@@ -126,6 +128,9 @@ def judged(animal: Animal, name: str, column: Column) -> dict[str, Any]:
             "forecast_over_achieved_validator": stretch["forecast_over_achieved_validator"],
         }
 
+    if name == "robust":
+        kept = rows_of(animal.brain, shown, animal.recorded, trials, driver, animal.validator())
+        atomic_write(animal.out / "cells" / f"{animal.name} {animal.seed} rows.json", json.dumps(kept))
     recorded = figures(animal.recorded, trials)
     truth = figures(animal.truth, noiseless(animal.brain, shown, animal.recorded))
     return recorded | {"noiseless": {key: truth[key] for key in FIGURES}} | sensitivity(animal.brain, shown)
@@ -159,14 +164,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("control_bench"), help="folder that keeps what was made")
     parser.add_argument("--brains", nargs="+", choices=BRAINS, default=list(BRAINS))
-    parser.add_argument("--seeds", type=int, default=1, help="animals of each kind")
+    parser.add_argument("--seeds", type=int, default=2, help="animals of each kind")
     parser.add_argument("--ablations", action="store_true", help="the default recipe also without each of its parts")
+    parser.add_argument(
+        "--data", type=Path, help="folder of session 210325: the recipes on readouts of recorded V4 sites too"
+    )
     parser.add_argument("--small", action="store_true", help="a rehearsal: tiny sizes, figures without meaning")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     options = parser.parse_args()
     columns = RECIPES | (ABLATIONS if options.ablations else {})
     size, began = SMALL if options.small else Size(), time.monotonic()
     found: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in columns}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
     for seed in range(options.seeds):
         for brain in options.brains:
             animal: list[Animal] = []  # made only where a cell is missing
@@ -176,11 +185,15 @@ def main() -> None:
                     animal.append(Animal(brain, seed, size, options.out))
                 return judged(animal[0], name, columns[name])
 
+            known = options.out / "cells" / f"{brain} {seed} rows.json"
+            if not known.is_file():  # of an earlier version
+                (options.out / "cells" / f"{brain} {seed} robust.json").unlink(missing_ok=True)
             for name in columns:
                 place = options.out / "cells" / f"{brain} {seed} {name}.json"
                 each = cell(place, lambda name=name, make=make: make(name))
                 found[name].setdefault(brain, []).append(each)
                 print(_line(name, brain, seed, each), flush=True)
+            rows[brain, seed] = json.loads(known.read_text())
     table: dict[str, Any] = {
         name: pooled([each for cells in by_brain.values() for each in cells])
         | {"per_brain": {brain: pooled(cells) for brain, cells in by_brain.items()}}
@@ -188,9 +201,14 @@ def main() -> None:
     }
     for name, row in table.items():
         print(_line(name, "all", options.seeds, row))
+    forecasts = None if options.small else accuracy(rows)
+    print(f"calibrated forecasts: {json.dumps(forecasts)}")
+    recorded = on_recordings(options.data, columns, size.targets, size.steps) if options.data else None
+    print(f"recorded V4 readouts, by a validator: {json.dumps(recorded)}")
     if options.json:
         made = sum(each["seconds"] for by in found.values() for cells in by.values() for each in cells)
         facts = {"brains": options.brains, "seeds": options.seeds, "small": options.small, "seconds_of_cells": made}
+        facts |= {"calibrated_forecasts": forecasts, "recorded_v4": recorded}
         print(json.dumps(table | {"bench": facts | {"seconds": round(time.monotonic() - began, 1)}}))
 
 

@@ -53,7 +53,7 @@ def main() -> None:
         stimuli = stimuli.select(list(range(0, 640, 4)))
         recordings = recordings.select_stimuli(stimuli.stimulus_ids).select_sites(recordings.site_ids[:8])
 
-    driver = fit_sites(stimuli, recordings, split="A")
+    driver = fit_sites(stimuli, recordings, split="A", readout="local+alternating", penalty="one_se")
     validator = fit_sites(stimuli, recordings, split="B", readout="factorized")
     for name, model in (("driver", driver), ("validator", validator)):
         median = model.scores[["r", "reliability", "explained_variance"]].median()
@@ -61,8 +61,8 @@ def main() -> None:
 
     best = tuple(driver.scores["explained_variance"].nlargest(2 if options.small else 8).index)
     objectives = [*(Stretch(site) for site in best), *(OneHot(site, population=best) for site in best)]
-    config = recipe("robust", steps=10 if options.small else 150)
-    made = synthesize(driver, objectives, seeds=1 if options.small else 2, recipe=config)
+    config = recipe("robust", steps=10 if options.small else 400)
+    made = synthesize(driver, objectives, seeds=1 if options.small else 2, recipe=config, natural=stimuli)
     made.stimuli.save(options.out / "synthesized", overwrite=True)
 
     # Nobody has shown these images yet: the report holds forecasts of both models beside the best natural image.

@@ -32,7 +32,7 @@ def synth(
     images: Annotated[int, typer.Option(min=1, help="Images per target, each from its own seed.")] = 5,
     recipe: Annotated[str, typer.Option(help="robust, or paper (the rule of 2019).")] = "robust",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 150, paper 200).")
+        int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 400, paper 200).")
     ] = None,
     patience: Annotated[
         int | None,

@@ -57,7 +57,7 @@ def demo(
     size_px: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 128,
     recipe: Annotated[str, typer.Option(help="robust, or paper (the rule of 2019).")] = "robust",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 150, paper 200).")
+        int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 400, paper 200).")
     ] = None,
     device: Device = None,
     overwrite: Overwrite = False,

@@ -75,6 +75,7 @@ def rich_report(recorded=True, images=3):
     targets["best5_natural"], targets["p99_natural"] = 0.9 * targets["best_natural"], 0.8 * targets["best_natural"]
     targets["p_value"] = pd.Series(np.where(targets["beyond"].astype(float) == 1, 0.0004, 0.62)).where(known)
     targets["significant"] = (targets["p_value"] < 0.05).where(known)
+    targets["significant_every_image"] = (targets["p_value"] < 0.01).where(known)
     block = {"q": 0.05, "forecast_over_achieved": 1.05, "coverage": 0.94, "forecast_over_achieved_driver": 1.3}
     summary = {family: {**block, "median_gain": 0.17, "median_improvement": 0.25} for family in ("stretch", "ohp")}
     families = pd.DataFrame(
