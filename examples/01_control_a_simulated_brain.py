@@ -25,7 +25,7 @@ recorded = brain.record(natural, n_repeats=8)
 # 2. A driver, and a validator on other photographs with another readout.
 #    For control, the mean of two readouts with strong penalties: it promises less, and keeps more of it.
 driver = fit_sites(natural, recorded, split="A", readout="local+alternating", penalty="one_se")
-validator = fit_sites(natural, recorded, split="B", readout="factorized")
+validator = fit_sites(natural, recorded, split="B", readout="gaussian")
 print(driver.scores.round(2))
 
 # 3. Images: one site as high as possible, or one site up and the others down. A recipe is a frozen dataclass;

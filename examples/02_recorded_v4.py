@@ -54,7 +54,7 @@ def main() -> None:
         recordings = recordings.select_stimuli(stimuli.stimulus_ids).select_sites(recordings.site_ids[:8])
 
     driver = fit_sites(stimuli, recordings, split="A", readout="local+alternating", penalty="one_se")
-    validator = fit_sites(stimuli, recordings, split="B", readout="factorized")
+    validator = fit_sites(stimuli, recordings, split="B", readout="gaussian")
     for name, model in (("driver", driver), ("validator", validator)):
         median = model.scores[["r", "reliability", "explained_variance"]].median()
         print(f"{name}: medians over sites: " + ", ".join(f"{key} {value:.2f}" for key, value in median.items()))

@@ -165,7 +165,7 @@ def run_demo(
             natural,
             recorded,
             split="B",
-            readout="factorized",
+            readout="gaussian",
             seed=config.seed,
             device=device,
             progress=say("validator"),
@@ -223,7 +223,7 @@ def run_demo(
         facts = {
             "animal": f"simulated brain, {config.sites} sites on efficientnet-lite2, {config.repeats} trials an image",
             "driver": repr(driver),
-            "validator": f"the same networks, other photographs, factorized readout: {validator!r}",
+            "validator": f"the same networks, other photographs, one Gaussian window a site: {validator!r}",
             "explained variance, held-out photographs": (
                 f"driver {summary['driver_ev_median']}, validator {summary['validator_ev_median']} (medians over sites)"
             ),
@@ -232,6 +232,7 @@ def run_demo(
                 f"{name} {value}" for name, value in truth_lines.items()
             ),
             "recipe": repr(config.synthesis()),
+            "repeats": f"{config.repeats} of every natural image, {4 * config.repeats} of every synthesized one",
             "seed": str(config.seed),
             "device": str(place),
         }

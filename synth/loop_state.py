@@ -94,7 +94,7 @@ class LoopConfig:
     backbone: tuple[str, ...] = ("efficientnet-lite0", "efficientnet-lite1")
     layer: str | None = None
     readout: str = "local"
-    validator_readout: str = "factorized"
+    validator_readout: str = "gaussian"
     penalty: str = "one_se"
     group: str = "photograph"
     folds: int = 5

@@ -95,6 +95,21 @@ def test_a_stronger_penalty_is_taken_by_one_se(data):
     assert (strong.weight.flatten(1).norm(dim=1) < best.weight.flatten(1).norm(dim=1)).all()
 
 
+def test_joined_readouts_are_their_mean(data):
+    _, responses, *_ = data
+    features = torch.randn(90, 4, 5, 5, generator=torch.Generator().manual_seed(3))
+    answers = torch.from_numpy(responses)
+    parts = []
+    for name in ("local", "alternating"):
+        family = readout_family(name, "one_se")
+        compressed = family.compress(features)
+        parts.append(compressed.expand(family.solve(compressed.features, answers)))
+    joined = readout_family("local+alternating", "one_se").solve(features, answers)
+    torch.testing.assert_close(joined(features), (parts[0](features) + parts[1](features)) / 2)
+    with pytest.raises(ValueError, match="unknown readout 'alternate'; did you mean 'alternating'"):
+        readout_family("local+alternate")
+
+
 def test_held_out_stimuli_cannot_sway_the_choice(data):
     """What is held out follows another option, which says nothing elsewhere; its fold still takes the training's."""
     good, responses, groups, folds = data

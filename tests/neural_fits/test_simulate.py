@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from neural_fits.backbones import Backbone
+from neural_fits.features import FeatureExtractor
 from neural_fits.reliability import split_half_reliability
 from neural_fits.simulate import SimulatedBrain
 from stimuli import StimulusSet
@@ -105,8 +107,41 @@ def test_wrong_input_gets_one_sentence(brain, photos):
         SimulatedBrain(photos.select([0]), n_sites=3)
     with pytest.raises(ValueError, match="expected 1 and 2 at least"):
         SimulatedBrain(photos, n_sites=0)
+    with pytest.raises(ValueError, match="unknown tuning 'lineer'; did you mean 'linear'"):
+        SimulatedBrain(photos, tuning="lineer")
     for wrong in ((0.0, 0.5), (0.9, 0.6), (0.5, 1.2)):
         with pytest.raises(ValueError, match="above 0 and at most 1"):
             SimulatedBrain(photos, reliability=wrong)
     with pytest.raises(ValueError):
         brain.record(StimulusSet.from_arrays(np.random.default_rng(0).random((1, 3, 32, 32))))
+
+
+def test_tunings_share_drives_and_differ_in_how_rates_grow(photos):
+    few = photos.select(range(30))
+    rates = {
+        name: SimulatedBrain(few, n_sites=3, seed=1, tuning=name).truth(few)
+        for name in ("saturating", "linear", "accelerating")
+    }
+    for one, other in (("saturating", "linear"), ("linear", "accelerating")):
+        for site in range(3):  # the same drive: one rate is a growing function of the other, and grows ever slower
+            order = np.argsort(rates[other][:, site])
+            ratio = rates[one][order, site] / rates[other][order, site]
+            assert np.corrcoef(np.argsort(np.argsort(rates[one][:, site])), np.argsort(order))[0, 1] > 0.9
+            assert ratio[:10].mean() > ratio[-10:].mean()
+
+
+def test_a_brain_can_be_read_as_a_network(photos):
+    """An extractor inside the network of another: the ceiling of what images can do is climbed on the brain itself."""
+    few = photos.select(range(12))
+    brain = SimulatedBrain(few, n_sites=3, seed=1)
+
+    class Rates(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.brain, self.out = brain, torch.nn.Identity()
+
+        def forward(self, images):
+            return self.out(self.brain(images)[:, :, None, None])
+
+    extractor = FeatureExtractor(Backbone("module:Rates", Rates()), "out")
+    np.testing.assert_allclose(extractor.extract(few)[:, :, 0, 0].numpy(), brain.truth(few), rtol=1e-5)

@@ -57,7 +57,15 @@ def test_defaults(asked):
     assert objectives == [Stretch("a")]
     assert options["recipe"] == recipe("robust")
     assert list(options["seeds"]) == [0, 1, 2, 3, 4]
-    usual = {"base": None, "resume": False, "overwrite": False, "device": None, "slots": None, "amp": False}
+    usual = {
+        "base": None,
+        "natural": None,
+        "resume": False,
+        "overwrite": False,
+        "device": None,
+        "slots": None,
+        "amp": False,
+    }
     assert options.items() >= (usual | {"backend": "local", "address": None}).items()
 
 
@@ -119,6 +127,22 @@ def test_base_images_are_changed_within_the_budget(npc, tmp_path):
     assert np.abs(change).max() <= 0.1 + 1 / 255
 
 
+def test_over_production_keeps_the_best_judged(npc, tmp_path, monkeypatch, tiny_model):
+    judge = tiny_model(seed=5)
+    monkeypatch.setattr("neural_fits.load_model", lambda folder: judge if folder.name == "judge" else tiny_model())
+    few = ("--stretch", "a", "--stretch", "b", "--images", 2, "--steps", 3, "--slots", 2, "--recipe", "paper")
+    assert npc(*few, "--over-produce", 3, "--validator", "judge", "--out", tmp_path / "kept")[0] == 0
+    assert npc(*few[:4], "--images", 6, *few[6:], "--out", tmp_path / "all")[0] == 0
+    kept, everything = StimulusSet.load(tmp_path / "kept"), StimulusSet.load(tmp_path / "all")
+    for column, site in enumerate("ab"):
+        mine = (everything.table["target_site"] == site).to_numpy()
+        best = np.argsort(-np.where(mine, judge.predict(everything)[:, column], -np.inf))[:2]
+        names = [everything.stimulus_ids[k] for k in best]
+        assert set(kept.table["stimulus_id"][kept.table["target_site"] == site]) == set(names)
+    assert kept.table["candidates"].unique().tolist() == [6]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "kept"]
+
+
 def test_patience_ends_images_early(npc, tmp_path):
     arguments = ("--stretch", "a", "--images", 2, "--steps", 600, "--patience", 1, "--slots", 2, "--json")
     code, out, _ = npc(*arguments, "--out", tmp_path / "out")
@@ -160,6 +184,8 @@ def test_missing_tensorboard_is_told_before_the_work(npc, tmp_path, monkeypatch)
         (("--stretch", "a", "--ray", "127.0.0.1:1"), "there is no Ray cluster at '127.0.0.1:1'"),
         (("--objective", "Diversity(Stretch('a'))", "--slots", "2"), "5 images of Diversity(Stretch('a')) depend on"),
         (("--population", "a"), "no target was named"),
+        (("--stretch", "a", "--over-produce", "2"), "--over-produce and --validator belong together"),
+        (("--stretch", "a", "--validator", "judge"), "--over-produce and --validator belong together"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(npc, tmp_path, monkeypatch, arguments, told):

@@ -301,7 +301,7 @@ def test_a_loop_can_be_extended(looped, tmp_path):
         ({"rounds": 0}, "rounds is 0; expected 1 or more"),
         ({"image_repeats": 1}, "image_repeats is 1; expected 2"),
         ({"recipe": "robost"}, "did you mean 'robust'"),
-        ({"objectives": ["Strech('a')"]}, "did you mean 'Stretch'"),
+        ({"objectives": ["Stretsh('a')"]}, "did you mean 'Stretch'"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(change, message):
