@@ -56,11 +56,11 @@ def accuracy(animals: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
         table = tables[brain, seed]
         for group in table["group"].unique():
             learned = fit_calibration(table[table["group"] != group])
-            same.append(_forecast(learned, table[table["group"] == group], kept).assign(brain=brain))
+            same.append(_forecast(learned, table[table["group"] == group], kept).assign(brain=brain, seed=seed))
         rest = [each.assign(group=each["animal"]) for (name, _), each in tables.items() if name != brain]
         if len(rest) > 2:
             learned = fit_calibration(pd.concat(rest, ignore_index=True))
-            other.append(_forecast(learned, table, kept).assign(brain=brain))
+            other.append(_forecast(learned, table, kept).assign(brain=brain, seed=seed))
     found = {"same_brain": _summary(pd.concat(same, ignore_index=True))}
     return found | ({"other_brains": _summary(pd.concat(other, ignore_index=True))} if other else {})
 
@@ -91,7 +91,7 @@ def _forecast(learned: Calibration, rows: pd.DataFrame, kept: dict[str, Any]) ->
 def _summary(made: pd.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for family, rows in made.groupby("family"):
-        by_target = rows.groupby(["brain", "group"])[["forecast", "achieved"]].mean()
+        by_target = rows.groupby(["brain", "seed", "group"])[["forecast", "achieved"]].mean()
         ratio = by_target["forecast"] / by_target["achieved"].clip(lower=1e-9)
         found[str(family)] = {
             "targets": len(by_target),

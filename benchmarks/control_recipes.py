@@ -1,7 +1,7 @@
 """The recipes that ``control.py`` compares: ours, those of 2019, of lucent and of MEI, and ascent on the brain itself.
 
-All climb the same driver, our two networks and their averaged readouts: kinder to the peers than the single network
-that each of them uses.
+The peers' rules climb our driver, two networks with averaged readouts, and once more what is customary: one network and
+full ridge regression ("alone").
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ _LUCENT_VIEWS = (
 )
 _VIEWS = (Affine(rotate_deg=10.0, rescale=0.1, shift_px=6.0),)
 
+#: how readouts are fitted where one thinks of prediction alone
+_ALONE = {"penalty": "best", "readout": "ridge", "backbones": ("efficientnet-lite0",)}
+
 #: the default, what it is judged against, and what is left of it without one of its parts
 RECIPES = {
     "robust": Column(ROBUST),
@@ -71,6 +74,10 @@ RECIPES = {
     ),
     "pixel": Column(SynthesisConfig(param="pixels", start="uniform", steps=200, step_size=0.03)),
     "ceiling": Column(SynthesisConfig(steps=300, transforms=_VIEWS), on_brain=True),
+}
+RECIPES |= {
+    f"{name} alone": dataclasses.replace(RECIPES[name], **_ALONE)  # type: ignore[arg-type]
+    for name in ("paper", "lucent", "mei")
 }
 ABLATIONS = {
     "noise added": Column(dataclasses.replace(ROBUST, transforms=(*_VIEWS, PixelNoise(sd=0.25)))),
