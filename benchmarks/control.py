@@ -174,6 +174,8 @@ def main() -> None:
     options = parser.parse_args()
     columns = RECIPES | (ABLATIONS if options.ablations else {})
     size, began = SMALL if options.small else Size(), time.monotonic()
+    if options.small:
+        options.out = options.out / "small"  # cells are found by name: a rehearsal's must not be taken for real ones
     found: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in columns}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for seed in range(options.seeds):

@@ -72,7 +72,7 @@ def loop(
 
     The first call makes FOLDER; each later one says what is awaited, or goes on. ROUND/stimuli holds the images to
     show; give the responses by --recordings. Every round has a report.html; rounds.csv and gain_per_round.png compare
-    them. A call that was interrupted or killed is simply given again.
+    them. After an interruption ``npc loop FOLDER`` goes on, or says what it still waits for.
 
     Example: npc loop day1 --natural natural/ --recordings natural.nc --targets 6
 
@@ -125,7 +125,8 @@ def loop(
         typer.echo(gains.round(2).to_string(index=False, header=[_HEADS.get(str(name), str(name)) for name in gains]))
     if not as_json:
         typer.echo(str(state))
-    told = gains.astype(object).where(gains.notna() & ~gains.isin([float("inf")]), None).to_dict("records")
+    finite = gains.notna() & ~gains.isin([float("inf"), -float("inf")])
+    told = gains.astype(object).where(finite, None).to_dict("records")
     judged = f"round{max((row['round'] for row in told), default=0)}"
     result = {
         "round": state.round,

@@ -85,7 +85,9 @@ def synth(
     from neural_fits import load_model
     from stimuli import StimulusSet
     from stimuli.files import require_free
+    from synth._objective_sites import require_sites
     from synth.judges import keep_best
+    from synth.objectives import SiteScale
     from synth.progress import Progress
     from synth.recipes import recipe as named
     from synth.synthesize import synthesize
@@ -119,6 +121,11 @@ def synth(
     driver = load_model(model)
     wanted = _objectives(driver.site_ids, stretch, one_hot, population, objective, recipe)
     judges = [load_model(path) for path in validator or []]
+    if judges:  # what they cannot judge is said before the long work
+        require_sites(wanted)
+        for scale in map(SiteScale.of, judges):
+            for each in wanted:
+                each.flat_terms(scale)
     if over_produce > 1:
         require_free(out, overwrite, lambda place: (place / "set.json").is_file())
     given = None if base is None else StimulusSet.load(base)

@@ -34,11 +34,12 @@ def merge_recordings(
 ) -> Round:
     """Put the synthesized images of earlier rounds and their responses beside the natural ones, as training data.
 
-    Every image is there once, with the mean of its trials: the readouts have no weights, and to repeat a row would let
-    leave-one-out choose its penalty on a copy of what it fits. A few images far from the natural ones weigh more than
-    their number all the same: on one simulated brain 16 of them beside 200 photographs lowered the error on others of
-    their kind from 1.13 to .76 sd of natural responses, on photographs not at all (.77, .75). Counted three times they
-    lowered it to .62, but the images then made were no better.
+    Every image is there once, with the mean of its trials, one that a later round made again with those of that round:
+    the readouts have no weights, and to repeat a row would let leave-one-out choose its penalty on a copy of what it
+    fits. A few images far from the natural ones weigh more than their number all the same: on one simulated brain 16 of
+    them beside 200 photographs lowered the error on others of their kind from 1.13 to .76 sd of natural responses, on
+    photographs not at all (.77, .75). Counted three times they lowered it to .62, but the images then made were no
+    better.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def merge_recordings(
     Raises
     ------
     ValueError
-        When an image is in two rounds or has no recording, no site is common, or units or windows differ.
+        When an image has no recording, two have the same id, no site is common, or units or windows differ.
 
     Examples
     --------
@@ -84,10 +85,26 @@ def merge_recordings(
         responses = at_sites(responses, base)
         if normalize:
             responses = _to_scale(responses, base, number)
+        responses = responses.align(shown, extra="drop")
+        kept = _not_made_again(shown, [later for later, _ in rounds[number:]])
+        if not kept:
+            continue
+        shown = shown.select(kept)
         labels = [f"round {number}: {text}" for text in shown.table["objective"]]
         sets.append(shown.with_columns(**{"round": number, group: labels}))
-        everything = everything.concat_stimuli(responses.align(shown, extra="drop"))
+        everything = everything.concat_stimuli(responses.select_stimuli(kept))
     return StimulusSet.concat(sets), everything
+
+
+def _not_made_again(shown: StimulusSet, later: Sequence[StimulusSet]) -> list[str]:
+    """Return the images of a round that no later one made again: two rounds may leave the same start unchanged."""
+    kept = list(shown.stimulus_ids)
+    for other in later:
+        for name in set(kept) & set(other.stimulus_ids):
+            if not np.array_equal(shown.codes([name]), other.codes([name])):
+                raise ValueError(f"stimulus {name!r} is another image in a later round; give every image its own id")
+            kept.remove(name)
+    return kept
 
 
 def merged(state: LoopState, rounds: int) -> Round:

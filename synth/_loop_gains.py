@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from synth._recorded_scores import RATIO_FAMILIES
+
 #: one a family of objectives
 _COLORS = ("#0b62a8", "#c2670a", "#2a7f62", "#7d4fa3", "#555f6b")
 
@@ -29,8 +31,8 @@ def gains_per_round(folder: str | Path) -> pd.DataFrame:
     DataFrame
         One row a round and family of objectives: ``targets``, ``presentations`` of the round (trials of all its
         images), ``fraction_beyond`` and ``median_gain`` as `evaluate_control` defines them, medians of forecast over
-        achieved by driver and validator, medians of the held-out explained variance of both. Empty before the first
-        round was judged.
+        achieved by driver and validator (NaN where scores have no natural zero), medians of the held-out explained
+        variance of both. Empty before the first round was judged.
     """
     rows = []
     for number, targets, facts in _rounds(Path(folder)):
@@ -41,7 +43,7 @@ def gains_per_round(folder: str | Path) -> pd.DataFrame:
             for role in ("driver", "validator"):
                 with np.errstate(divide="ignore"):
                     ratio = (some[f"forecast_{role}"] / achieved).median()
-                row[f"forecast_over_achieved_{role}"] = ratio
+                row[f"forecast_over_achieved_{role}"] = ratio if family in RATIO_FAMILIES else np.nan
             row |= {f"{role}_ev": facts[f"{role}_ev_median"] for role in ("driver", "validator")}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -70,7 +72,7 @@ def gain_figure(folder: str | Path) -> bytes:
     for axis, family, color in zip(
         figure.subplots(1, len(families), squeeze=False)[0], families, _COLORS * len(families), strict=False
     ):
-        percent = family in ("stretch", "ohp")  # of other objectives the gain is a difference of scores
+        percent = family in RATIO_FAMILIES  # of other objectives the gain is a difference of scores
         some = everything[everything["family"] == family]
         table = some.pivot_table(index="round", columns="objective", values="gain") * (100 if percent else 1)
         axis.plot(table.index, table, color=color, alpha=0.3, lw=1, marker=".", ms=3)

@@ -76,7 +76,7 @@ def _calibration(state: LoopState, device: str | None) -> Calibration | None:
     everything, recordings = merged(state, state.round - 1)
     natural = recordings.select_stimuli(everything.select((everything.table["round"] == 0).to_numpy()).stimulus_ids)
     means = torch.from_numpy(natural.mean()).double()
-    tables, targets = [], set()
+    tables = []
     for number in range(1, state.round):
         place = state.folder / f"round{number}"
         shown, _ = shown_in(place)
@@ -85,12 +85,14 @@ def _calibration(state: LoopState, device: str | None) -> Calibration | None:
         at = [natural.site_ids.index(site) for site in driver.site_ids]
         used = means[:, at]
         scale = SiteScale(driver.site_ids, used.nanmean(0), (used - used.nanmean(0)).square().nanmean(0).sqrt())
-        targets |= {objective.target for objective in objectives if objective.target}
         responses = recordings.align(shown, extra="drop")
         tables.append(calibration_table(shown, objectives, responses, [driver], [validator], scale, device=device))
-    if len(targets) < _FEWEST_TARGETS:
+    if not tables:
         return None
     table = pd.concat(tables, ignore_index=True).dropna(subset=["achieved_z"])  # a site may be lost on a day
+    table = table.drop_duplicates(["site", "image"], keep="last")  # an image may be made again
+    if table.loc[table["target"], "group"].nunique() < _FEWEST_TARGETS:
+        return None
     return fit_calibration(table, own_sites=True, seed=state.config.seed)
 
 

@@ -39,7 +39,7 @@ def judged_objectives(stimuli: StimulusSet, everything: tuple[str, ...]) -> list
     for text in table["objective"]:
         if text not in known:
             known[text] = parse_objective(text)
-    refused = [objective for objective in known.values() if not _is_of_sites(objective)]
+    refused = [objective for objective in known.values() if not is_of_sites(objective)]
     if refused:
         images = int(table["objective"].isin([text for text, each in known.items() if each in refused]).sum())
         raise ValueError(
@@ -50,9 +50,10 @@ def judged_objectives(stimuli: StimulusSet, everything: tuple[str, ...]) -> list
     return [_over(known[text], everything, top=True) for text in table["objective"]]
 
 
-def _is_of_sites(objective: Objective) -> bool:
+def is_of_sites(objective: Objective) -> bool:
+    """Say whether recorded responses of sites can judge an objective."""
     if isinstance(objective, Weighted):
-        return all(_is_of_sites(term) for _, term in objective.terms)
+        return all(is_of_sites(term) for _, term in objective.terms)
     return isinstance(objective, _OF_SITES)
 
 

@@ -110,7 +110,7 @@ def evaluate(
     driver: Annotated[list[Path], typer.Option(help="Model that made the images; repeat for several.")],
     validator: Annotated[list[Path] | None, typer.Option(help="Model that did not; repeat for several.")] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Calibration of the forecasts, JSON as earlier rounds wrote it.")
+        Path | None, typer.Option(help="Calibration of the forecasts, JSON as Calibration.to_json() returns it.")
     ] = None,
     out: Out = Path("npc_control"),
     seed: Seed = 0,

@@ -23,6 +23,7 @@ from stimuli.files import atomic_write
 from synth._loop_data import merge_recordings, merged, on_natural_scale, seen_by
 from synth._loop_gains import gain_figure, gains_per_round
 from synth._loop_judge import judge
+from synth._recorded_scores import recorded_scale
 from synth.loop_state import LoopConfig, LoopState, extend_loop, loop_state, start_loop
 from synth.objectives import Objective, OneHot, Stretch, parse_objective
 from synth.progress import Progress
@@ -175,6 +176,7 @@ def _keep(state: LoopState, recordings: SiteRecordings) -> None:
     if not state.round:
         kept = recordings.align(natural, extra="drop")
         kept.check_usable()
+        _refuse_hopeless(state.config, kept)
         kept.save(state.folder / "recordings_natural.nc")
         return
     shown = StimulusSet.load(state.place / "stimuli")
@@ -185,6 +187,17 @@ def _keep(state: LoopState, recordings: SiteRecordings) -> None:
     again = [name for name in natural.stimulus_ids if name in present]
     state.place.mkdir(exist_ok=True)
     recordings.select_stimuli([*shown.stimulus_ids, *again]).save(state.place / "recordings.nc")
+
+
+def _refuse_hopeless(config: LoopConfig, recorded: SiteRecordings) -> None:
+    """Refuse at once what could be neither made nor judged after hours of fitting and recording."""
+    count, asked = len(recorded.site_ids), max(config.targets, config.population or 0)
+    if not config.objectives and asked > count:
+        raise ValueError(f"targets or population ask for {asked} sites, {count} were recorded; start a loop with fewer")
+    if (recorded.n_repeats < 2).all():
+        raise ValueError("no image has two repeats, so nothing could be judged; record the natural images again")
+    for text in config.objectives:
+        parse_objective(text).flat_terms(recorded_scale(recorded))  # refuses sites that were not recorded
 
 
 def _fit(state: LoopState, role: str, device: str | None, progress: Progress) -> SiteModel | Ensemble:

@@ -196,6 +196,8 @@ def evaluate_control(
     baselines = natural_baselines(natural, objectives, scale, seed)
 
     images = stimuli.table[["stimulus_id", "objective", "target_site"]].copy()
+    named = images["target_site"].notna()  # a pattern has no one target; a missing name must not drop it from the table
+    images["target_site"] = images["target_site"].astype(object).where(named, "")
     images["family"] = [objective.family for objective in objectives]
     add_forecasts(images, stimuli, objectives, drivers, validators, calibration, scale, best_device(device))
     images["best_natural"] = [baselines[objective].best for objective in objectives]

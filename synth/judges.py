@@ -301,8 +301,9 @@ def _real_share(
     """Return for each image the part of the judge's preference that is expected to be real, from 0 to 1."""
     if calibration is not None and calibration.within_slope is not None:
         return np.full(len(score), calibration.within_slope)
-    last = made.trace.groupby("stimulus_id")["score"].max()
-    driver = last.reindex(made.stimuli.stimulus_ids).to_numpy(dtype=float)
+    scores_of = made.trace.groupby("stimulus_id")["score"]
+    kept = scores_of.last() if made.config.keep == "last" else scores_of.max()
+    driver = kept.reindex(made.stimuli.stimulus_ids).to_numpy(dtype=float)
     frame = pd.DataFrame({"driver": driver, "judge": score, "place": place})
     inner = frame[["driver", "judge"]] - frame.groupby("place")[["driver", "judge"]].transform("mean")
     families = pd.Series([objective.family for objective in asked])

@@ -14,6 +14,7 @@ from pathlib import Path
 from stimuli import StimulusSet
 from stimuli.files import atomic_folder, atomic_write
 from stimuli.provenance import provenance_record, to_jsonable
+from synth._recorded_scores import is_of_sites
 from synth.objectives import parse_objective
 from synth.recipes import SynthesisConfig, recipe
 
@@ -73,7 +74,7 @@ class LoopConfig:
     Raises
     ------
     ValueError
-        For a number out of range, an unknown recipe or an objective that cannot be read.
+        For a number out of range, an unknown recipe, or an objective that cannot be read or judged.
 
     Examples
     --------
@@ -108,8 +109,13 @@ class LoopConfig:
             least = 2 if name.endswith("repeats") else 1
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more")
-        for text in self.objectives:
-            parse_objective(text)
+        parsed = [parse_objective(text) for text in self.objectives]
+        for k, objective in enumerate(parsed):
+            if not is_of_sites(objective) or objective in parsed[:k]:
+                raise ValueError(
+                    f"{objective!r} is given twice, or measures a layer or the image, which recordings cannot judge; "
+                    "give Stretch, OneHot, Suppress, Contrast, Pattern or sums of these, each once"
+                )
         self.synthesis()
 
     def synthesis(self) -> SynthesisConfig:

@@ -144,7 +144,8 @@ def synthesize(
     with contextlib.ExitStack() as held:
         place = best_device(device) if backend != "ray" else _workers_device(device, address, held)
         execution = Execution(place, slots, amp, accelerate, backend, checkpoint_s)
-        driver = driver_of(model, wanted, torch.device("cpu") if backend == "ray" else place)
+        home = torch.device("cpu") if backend == "ray" else place  # workers have devices of their own
+        driver = driver_of(model, wanted, home)
         driver = dataclasses.replace(driver, channels=config.channels or driver.channels)
         loop = dataclasses.replace(config, channels=driver.channels)
         if config.start == "natural":
@@ -156,7 +157,7 @@ def synthesize(
         partial = None if out is None else Path(f"{Path(out).resolve()}.partial")
         if resume and partial is not None:
             execution = _as_before(execution, partial, partial.with_suffix(""))
-        jobs = _jobs(driver, wanted, numbers, base, config, place)
+        jobs = _jobs(driver, wanted, numbers, base, config, home)
         execution = execution.tuned(driver, loop, jobs)
         record = _record(driver, jobs, config, base, execution)
         run_sha256 = sha256_bytes(json.dumps(record).encode())

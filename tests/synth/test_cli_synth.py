@@ -143,6 +143,20 @@ def test_over_production_keeps_the_best_judged(npc, tmp_path, monkeypatch, tiny_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "kept"]
 
 
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [("Diversity(Stretch('a'))", "responses cannot be scored by it"), ("Stretch('c')", "no site 'c' among the 2")],
+)
+def test_what_a_validator_cannot_judge_is_told_before_the_work(npc, tmp_path, monkeypatch, tiny_model, objective, told):
+    judge = tiny_model(sites=("a", "b"))
+    monkeypatch.setattr("neural_fits.load_model", lambda folder: judge if folder.name == "judge" else tiny_model())
+    monkeypatch.setattr(sys.modules["synth.synthesize"], "synthesize", lambda *a, **b: pytest.fail("work was begun"))
+    options = ("--over-produce", 2, "--validator", "judge", "--out", tmp_path / "out")
+    code, _, err = npc("--objective", objective, *options)
+    assert code == 2
+    assert told in err
+
+
 def test_patience_ends_images_early(npc, tmp_path):
     arguments = ("--stretch", "a", "--images", 2, "--steps", 600, "--patience", 1, "--slots", 2, "--json")
     code, out, _ = npc(*arguments, "--out", tmp_path / "out")

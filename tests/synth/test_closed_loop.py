@@ -118,10 +118,21 @@ def test_natural_images_without_photographs_are_their_own_groups(planted):
     assert stimuli.table["photograph"][:12].tolist() == base.stimulus_ids
 
 
-def test_an_image_of_two_rounds_is_refused(planted):
+def test_an_image_made_again_counts_once_with_what_it_did_last(planted):
+    """A start that no step bettered is the same image in two rounds; the loop once refused its recordings for ever."""
     base, recorded, rounds = planted
-    with pytest.raises(ValueError, match="in both recordings"):
-        merge_recordings(base, recorded, [rounds[0], rounds[0]])
+    shown, _ = rounds[1]
+    again = StimulusSet.concat([shown.select([0, 1, 3]), rounds[0][0].select([2])])
+    later = recordings(again.stimulus_ids, np.full((4, 2), 7.0))
+    stimuli, responses = merge_recordings(base, recorded, [*rounds, (again, later)])
+    assert stimuli.stimulus_ids == list(responses.stimulus_ids)
+    assert stimuli.table["round"].tolist() == [0] * 12 + [1] * 3 + [2] + [3] * 4
+    assert (responses.align(again, extra="drop").mean() == 7.0).all()
+    stimuli, _ = merge_recordings(base, recorded, [rounds[0], rounds[0]])
+    assert stimuli.table["round"].tolist() == [0] * 12 + [2] * 4
+    other = pictures(shown.stimulus_ids, 9, objective=shown.table["objective"].tolist())
+    with pytest.raises(ValueError, match="is another image in a later round"):
+        merge_recordings(base, recorded, [rounds[1], (other, rounds[1][1])])
 
 
 def test_lost_sites_are_missing_and_new_ones_are_left_out(planted):
@@ -302,11 +313,54 @@ def test_a_loop_can_be_extended(looped, tmp_path):
         ({"image_repeats": 1}, "image_repeats is 1; expected 2"),
         ({"recipe": "robost"}, "did you mean 'robust'"),
         ({"objectives": ["Stretsh('a')"]}, "did you mean 'Stretch'"),
+        ({"objectives": ["Stretch('a')", "Stretch('a')"]}, "given twice"),
+        ({"objectives": ["LayerUnit('blocks.2', 0)"]}, "recordings cannot judge"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(change, message):
     with pytest.raises(ValueError, match=message):
         LoopConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "repeats", "message"),
+    [
+        ({"targets": 3}, 4, "ask for 3 sites, 2 were recorded"),
+        ({"population": 3, "targets": 2}, 4, "ask for 3 sites, 2 were recorded"),
+        ({"objectives": ("Stretch('c')",)}, 4, "'c'"),
+        ({"targets": 2}, 1, "no image has two repeats"),
+    ],
+)
+def test_what_could_not_be_judged_is_refused_before_anything_is_fitted(planted, change, repeats, message, tmp_path):
+    base, recorded, _ = planted
+    start_loop(tmp_path / "loop", LoopConfig(**change), base)
+    with pytest.raises(ValueError, match=message):
+        give_recordings(tmp_path / "loop", recordings(base.stimulus_ids, recorded.mean(), repeats))
+    assert loop_state(tmp_path / "loop").waiting
+
+
+def test_scores_without_a_zero_have_no_ratio(tmp_path):
+    """A suppressed site scores minus its response: forecast over achieved was minus infinity, which JSON refuses."""
+    row = {"family": "suppress", "objective": "Suppress('a')", "achieved": -3.0, "beyond": True, "gain": 1.0}
+    (tmp_path / "round1").mkdir()
+    table = pd.DataFrame([row | {"forecast_driver": -2.0, "forecast_validator": -2.5}])
+    table.to_csv(tmp_path / "round1" / "targets.csv")
+    facts = {"presentations": 4, "driver_ev_median": 0.5, "validator_ev_median": 0.5}
+    (tmp_path / "round1" / "summary.json").write_text(json.dumps(facts))
+    gains = gains_per_round(tmp_path)
+    assert gains.filter(like="forecast_over_achieved").isna().all(axis=None)
+    assert gains["median_gain"].tolist() == [1.0]
+
+
+def test_a_round_that_lost_its_targets_calibrates_nothing(looped, tmp_path):
+    """Of four targets two were lost on the first day: too few for a calibration, and no reason to stop."""
+    folder = tmp_path / "loop"
+    shutil.copytree(looped, folder)
+    kept = SiteRecordings.load(folder / "round1" / "recordings.nc")
+    kept.select_sites(kept.site_ids[:2]).save(folder / "round1" / "recordings.nc")
+    (folder / "round2" / "summary.json").unlink()
+    assert next_round(folder).step == "done"
+    assert pd.read_csv(folder / "round2" / "images.csv")["forecast"].isna().all()
 
 
 def test_a_damaged_loop_says_so(tmp_path):

@@ -98,6 +98,18 @@ def test_every_other_objective_of_sites_is_scored_by_itself():
     assert "other" not in evaluate(STRETCH).summary
 
 
+@pytest.mark.parametrize("names", [[None] * 4, [None, None, "b", "b"]])
+def test_targets_without_a_name_stay_in_the_tables(names):
+    asked = [Pattern({"a": 1.0, "c": -1.0})] * 2 + [Stretch("b") if name else Suppress("b") for name in names[2:]]
+    made = gray_set(LEVELS, MADE_IDS, objective=[repr(each) for each in asked], target_site=names)
+    recordings = record(np.concatenate([NATURAL, ACHIEVED]), NATURAL_IDS + MADE_IDS)
+    drivers = [luminance_model([30.0, 20.0, 10.0])]
+    report = evaluate_control(made, reference=REFERENCE, recordings=recordings, drivers=drivers)
+    assert report.targets["objective"].tolist() == [repr(asked[0]), repr(asked[2])]
+    assert report.targets["target_site"].tolist() == ["", names[3] or ""]
+    assert report.targets["p_value"].notna().all()
+
+
 def test_one_hot_inside_a_sum_is_over_the_sites_of_the_driver():
     extra = np.random.default_rng(1).normal(5, 1, (N + MADE, 1))
     trials = np.concatenate([np.concatenate([NATURAL, ACHIEVED]), extra], axis=1)

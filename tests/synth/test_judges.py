@@ -227,7 +227,30 @@ def test_each_base_image_keeps_its_own():
     made = Synthesis(
         gray_set([10, 40, 20, 30], [Stretch("a")] * 4, base=["x", "x", "y", "y"]),
         pd.DataFrame({"stimulus_id": [], "step": [], "score": []}),
-        SynthesisConfig(steps=1),
+        SynthesisConfig(steps=1, start="base"),
     )
     kept = keep_best(made, [luminance_model([1.0, 2.0, 3.0])], 1)
     assert kept.stimuli.stimulus_ids == ["m0001", "m0003"]
+    started = dataclasses.replace(made, config=SynthesisConfig(steps=1, start="natural"))  # starts compete
+    assert keep_best(started, [luminance_model([1.0, 2.0, 3.0])], 1).stimuli.stimulus_ids == ["m0001"]
+
+
+def test_share_of_a_preference_is_told_by_the_reading_that_was_kept():
+    asked, levels = [Stretch("a")] * 4, [51, 102, 153, 255]
+    ids = [f"m{k:04d}" for k in range(4)]
+    trace = pd.DataFrame({"stimulus_id": np.repeat(ids, 2), "step": [0, 10] * 4})
+    trace["score"] = [
+        5.0,
+        0.2,
+        0.1,
+        0.4,
+        0.1,
+        0.6,
+        0.1,
+        1.0,
+    ]  # the first image was better before, and was not kept then
+    made = Synthesis(gray_set(levels, asked), trace, SynthesisConfig(steps=10, keep="last"))
+    forecast = keep_best(made, [luminance_model([1.0, 2.0, 3.0])], 1).stimuli.table["judge_forecast"]
+    assert forecast.tolist() == pytest.approx([1.0], abs=1e-5)  # driver and judge agree: all of it is real
+    best = dataclasses.replace(made, config=SynthesisConfig(steps=10))
+    assert keep_best(best, [luminance_model([1.0, 2.0, 3.0])], 1).stimuli.table["judge_forecast"][0] < 0.9

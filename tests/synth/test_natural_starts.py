@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -66,3 +67,17 @@ def test_without_photographs_the_embedded_ones_are_used(tiny_model):
 def test_photographs_of_another_size_are_refused(tiny_model):
     with pytest.raises(ValueError, match="48"):
         synthesize(tiny_model(), Stretch("a"), seeds=1, natural=natural_photos(3, 48))
+
+
+def test_photographs_are_scored_where_the_driver_is(tiny_model, photographs, monkeypatch):
+    class Enough(ValueError):
+        pass
+
+    def stop(driver, objectives, photographs, seeds, device):
+        raise Enough(f"{device} {next(driver.network.buffers()).device}")
+
+    engine = sys.modules["synth.synthesize"]
+    monkeypatch.setattr(engine, "best_starts", stop)
+    monkeypatch.setattr(engine, "_workers_device", lambda device, address, held: torch.device("cuda"))
+    with pytest.raises(Enough, match=r"^cpu cpu$"):  # GPUs are the workers', the driver is still here
+        synthesize(tiny_model(), Stretch("a"), natural=photographs, backend="ray")

@@ -265,6 +265,12 @@ def test_methods_state_the_numbers_and_what_is_missing(source):
     assert "Repeats of an image: <mark>[not stated to this report]</mark>." in render_report(rich_report(images=1))
 
 
+def test_definitions_say_what_the_p_value_tests(source):
+    told = source.split("<dt>Significant</dt>")[1].split("</dd>")[0]
+    assert "driven beyond this baseline" in told  # and not beyond every natural image, which is p_every_image
+    assert "does not ask whether every natural image" in told
+
+
 def test_every_target_has_a_strip_also_before_recording(source):
     assert source.count('<svg class="tuning" role="img" aria-label=') == 9
     before = render_report(rich_report(recorded=False))
