@@ -136,12 +136,12 @@ def judged(animal: Animal, name: str, column: Column) -> dict[str, Any]:
     return recorded | {"noiseless": {key: truth[key] for key in FIGURES}} | sensitivity(animal.brain, shown)
 
 
-def cell(place: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what was found before, or find it and keep it."""
+def cell(place: Path, made_by: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what the same recipe and size found before, or find it and keep it."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.is_file():
+    if not place.is_file() or json.loads(place.read_text())["made_by"] != made_by:
         began = time.monotonic()
-        found = make() | {"seconds": round(time.monotonic() - began, 1)}
+        found = make() | {"seconds": round(time.monotonic() - began, 1), "made_by": made_by}
         atomic_write(place, json.dumps(found))
     return json.loads(place.read_text())
 
@@ -192,7 +192,7 @@ def main() -> None:
                 (options.out / "cells" / f"{brain} {seed} robust.json").unlink(missing_ok=True)
             for name in columns:
                 place = options.out / "cells" / f"{brain} {seed} {name}.json"
-                each = cell(place, lambda name=name, make=make: make(name))
+                each = cell(place, repr((columns[name], size)), lambda name=name, make=make: make(name))
                 found[name].setdefault(brain, []).append(each)
                 print(_line(name, brain, seed, each), flush=True)
             rows[brain, seed] = json.loads(known.read_text())

@@ -48,7 +48,7 @@ def on_recordings(
                 driver,
                 [Stretch(site) for site in sites],
                 seeds=[seed],
-                natural=natural,
+                natural=natural.select(held),  # photographs that the judge has not seen
                 recipe=recipe(column.config, steps=min(column.config.steps, steps or column.config.steps)),
                 slots=8,
             ).stimuli

@@ -42,7 +42,10 @@ def synth(
     ] = None,
     natural: Annotated[
         Path | None,
-        typer.Option(help="Folder of natural images to start from, best those recorded; by default embedded photos."),
+        typer.Option(
+            help="Folder of natural images to start from, best those recorded: seed 0 from the best, seed 1 from the "
+            "second. By default embedded photographs."
+        ),
     ] = None,
     base: Annotated[
         Path | None,

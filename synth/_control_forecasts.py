@@ -54,6 +54,10 @@ def add_forecasts(
     names = ["forecast", "forecast_low", "forecast_high"]
     images[names] = np.nan
     if calibration is not None:
+        known = [model.held_out_scores()["r"] for model in drivers if model.scores is not None]
+        now = pd.concat(known).groupby(level=0).mean().dropna() if known else pd.Series(dtype=float)
+        accuracy = {str(site): float(r) for site, r in now.items()}  # of these drivers, not of earlier ones
+        calibration = calibration.for_sites({**calibration.accuracy, **accuracy})
         images[names] = calibration.forecast(objectives, driver, validator, scale)[names].to_numpy()
     images["flag"] = disagreement_flags(driver, validator, scale, objectives) if validators else ""
 

@@ -163,7 +163,7 @@ def _statistics(report: ControlReport) -> str:
     text += f". Intervals are 95{words.NBSP}% bootstrap intervals"
     if rows_of.has(report.targets, "achieved_low"):
         text += ": of an image over its repeats, of a target over images and repeats within images, baseline included"
-    text += "; those of medians are over targets."
+    text += "; those of medians are over targets. Intervals and tests speak of the images shown."
     if rows_of.has(report.targets, "p_value") and rows_of.has(report.targets, "significant_every_image"):
         q = _q(report, str(report.targets["family"].iloc[0]))
         text += (

@@ -236,4 +236,11 @@ def _control_lines(summary: dict[str, Any]) -> str:
         lines.append(
             f"{name}: {block[fraction]:.0%} of {block['targets']} targets {verb}{gained}; " + ", ".join(ratios)
         )
+    if other := summary.get("other"):
+        lines.append(
+            f"other objectives: {other['fraction_improved']:.0%} of {other['targets']} targets above their best "
+            f"natural image, median difference {other['median_improvement']:+.2g}"
+            if other["fraction_improved"] is not None
+            else f"other objectives: {other['targets']} targets, not shown yet: forecasts only"
+        )
     return "\n".join(lines)

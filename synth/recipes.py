@@ -173,9 +173,7 @@ def param_of(config: SynthesisConfig) -> ImageParam:
 
 #: from the best photograph: Fourier coefficients in natural colors, random affine views, free contrast; every part was
 #: chosen by what simulated brains did, see the table of ablations in docs/control.md
-ROBUST = SynthesisConfig(
-    start="natural", steps=400, transforms=(Affine(rotate_deg=10.0, rescale=0.1, shift_px=6.0),)
-)
+ROBUST = SynthesisConfig(start="natural", steps=400, transforms=(Affine(rotate_deg=10.0, rescale=0.1, shift_px=6.0),))
 
 #: the released code of Bashivan, Kar & DiCarlo 2019 on [-1, 1] images: step 0.01 is 0.005 in [0, 1]
 PAPER = SynthesisConfig(
