@@ -138,9 +138,10 @@ def evaluate_control(
     upward and bounds it from above. The summary counts targets above either.
 
     Intervals (95 %) resample repeats within images, and images within targets, and speak of the images shown, not of
-    others that the recipe could make; the baseline is chosen and measured anew with its own trial noise. ``p_value`` tests a target against that baseline, ``p_every_image`` against every
-    natural image, the truly best one included, which costs power where there are many and few repeats of each; the rate
-    of false discoveries is held at .05 within each family (``significant``, ``significant_every_image``).
+    others that the recipe could make; the baseline is chosen and measured anew with its own trial noise. ``p_value``
+    tests a target against that baseline, ``p_every_image`` against every natural image, the truly best one included,
+    which costs power where there are many and few repeats of each; the rate of false discoveries is held at .05 within
+    each family (``significant``, ``significant_every_image``).
 
     Parameters
     ----------
