@@ -94,7 +94,7 @@ class LoopConfig:
     image_repeats: int = 24
     backbone: tuple[str, ...] = ("efficientnet-lite0", "efficientnet-lite1")
     layer: str | None = None
-    readout: str = "local"
+    readout: str = "local+alternating"
     validator_readout: str = "gaussian"
     penalty: str = "one_se"
     group: str = "photograph"
