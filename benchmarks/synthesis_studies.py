@@ -190,7 +190,7 @@ def scale(device: torch.device, quick: bool) -> dict[str, Any]:
     natural = natural_photos(160 if quick else 640, size_px=128)
     sites = 8 if quick else 107
     model = fit_sites(natural, SimulatedBrain(natural, n_sites=sites).record(natural), device=device)
-    config = replace(ROBUST, channels=3, steps=20, check_every=20)
+    config = replace(ROBUST, start="pink", channels=3, steps=20, check_every=20)
     found: dict[str, Any] = {}
     objectives = [Stretch(site) for site in model.site_ids]
     driver = driver_of(model, objectives, device)

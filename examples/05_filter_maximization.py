@@ -78,7 +78,7 @@ def main() -> None:
         units = [LayerUnit(layer, channel) for channel in range(channels)]
         units.append(LayerUnit(layer, channels - 1, position=(rows // 4, cols // 4)))  # a place in the upper left
         best, natural = best_photographs(extractor, units, photos)
-        made = synthesize(extractor, units, seeds=1, recipe=recipe("robust", steps=steps))
+        made = synthesize(extractor, units, seeds=1, recipe=recipe("robust", start="pink", steps=steps))
         reached = made.trace.groupby("stimulus_id")["score"].max()[made.stimuli.stimulus_ids].to_numpy()
         beyond = int((reached > natural).sum())
         print(f"{layer}: {rows} x {cols} map, {beyond} of {len(units)} images beyond the best photograph")

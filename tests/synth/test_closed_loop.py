@@ -234,7 +234,7 @@ def test_the_second_round_learns_from_the_first_and_the_judge_from_others(looped
     assert not seen[2, "driver"] & seen[2, "validator"]
     for role in ("driver", "validator"):
         assert seen[1, role] < seen[2, role]
-        assert len(seen[2, role] - seen[1, role]) == 8
+        assert 6 <= len(seen[2, role] - seen[1, role]) <= 8  # of 8, two that no step betters may be one photograph
 
 
 def test_models_keep_the_scale_of_natural_images(looped, natural):

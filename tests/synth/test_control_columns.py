@@ -268,6 +268,12 @@ def test_gain_over_a_base_is_a_difference_for_other_objectives():
 class Doubles:
     """A calibration that forecasts half of the driver and keeps what it was given."""
 
+    accuracy = {"a": 0.9}  # noqa: RUF012
+
+    def for_sites(self, accuracy):
+        assert accuracy == {"a": 0.9}  # models without scores change nothing
+        return self
+
     def forecast(self, objectives, driver, validator, scale):
         self.given = (list(objectives), driver, validator, scale)
         column = [scale.index(objective.target) for objective in objectives]
