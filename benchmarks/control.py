@@ -24,7 +24,7 @@ import numpy as np
 from brains import BRAINS, as_model, make_brain, validator_network
 from control_forecasts import accuracy, rows_of
 from control_nuisance import sensitivity
-from control_recipes import ABLATIONS, RECIPES, Column
+from control_recipes import ABLATIONS, ALONE, RECIPES, Column
 from control_v4 import on_recordings
 
 from neural_fits import Ensemble, SiteModel, SiteRecordings, fit_sites
@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("control_bench"), help="folder that keeps what was made")
     parser.add_argument("--brains", nargs="+", choices=BRAINS, default=list(BRAINS))
     parser.add_argument("--seeds", type=int, default=2, help="animals of each kind")
+    parser.add_argument("--alone", action="store_true", help="the peers' rules also on one network with plain ridge")
     parser.add_argument("--ablations", action="store_true", help="the default recipe also without each of its parts")
     parser.add_argument(
         "--data", type=Path, help="folder of session 210325: the recipes on readouts of recorded V4 sites too"
@@ -172,7 +173,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a rehearsal: tiny sizes, figures without meaning")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     options = parser.parse_args()
-    columns = RECIPES | (ABLATIONS if options.ablations else {})
+    columns = RECIPES | (ALONE if options.alone else {}) | (ABLATIONS if options.ablations else {})
     size, began = SMALL if options.small else Size(), time.monotonic()
     if options.small:
         options.out = options.out / "small"  # cells are found by name: a rehearsal's must not be taken for real ones

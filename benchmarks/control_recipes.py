@@ -75,7 +75,7 @@ RECIPES = {
     "pixel": Column(SynthesisConfig(param="pixels", start="uniform", steps=200, step_size=0.03)),
     "ceiling": Column(SynthesisConfig(steps=300, transforms=_VIEWS), on_brain=True),
 }
-RECIPES |= {
+ALONE = {
     f"{name} alone": dataclasses.replace(RECIPES[name], **_ALONE)  # type: ignore[arg-type]
     for name in ("paper", "lucent", "mei")
 }
