@@ -128,12 +128,13 @@ def judged(animal: Animal, name: str, column: Column) -> dict[str, Any]:
             "forecast_over_achieved_validator": stretch["forecast_over_achieved_validator"],
         }
 
-    if name == "robust":
-        kept = rows_of(animal.brain, shown, animal.recorded, trials, driver, animal.validator())
-        atomic_write(animal.out / "cells" / f"{animal.name} {animal.seed} rows.json", json.dumps(kept))
     recorded = figures(animal.recorded, trials)
     truth = figures(animal.truth, noiseless(animal.brain, shown, animal.recorded))
-    return recorded | {"noiseless": {key: truth[key] for key in FIGURES}} | sensitivity(animal.brain, shown)
+    found = recorded | {"noiseless": {key: truth[key] for key in FIGURES}} | sensitivity(animal.brain, shown)
+    if name == "robust":
+        rows = rows_of(animal.brain, shown, animal.recorded, trials, driver, animal.validator())
+        found["rows"] = rows  # for the calibrated forecasts
+    return found
 
 
 def cell(place: Path, made_by: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -188,15 +189,12 @@ def main() -> None:
                     animal.append(Animal(brain, seed, size, options.out))
                 return judged(animal[0], name, columns[name])
 
-            known = options.out / "cells" / f"{brain} {seed} rows.json"
-            if not known.is_file():  # of an earlier version
-                (options.out / "cells" / f"{brain} {seed} robust.json").unlink(missing_ok=True)
             for name in columns:
                 place = options.out / "cells" / f"{brain} {seed} {name}.json"
                 each = cell(place, repr((columns[name], size)), lambda name=name, make=make: make(name))
                 found[name].setdefault(brain, []).append(each)
                 print(_line(name, brain, seed, each), flush=True)
-            rows[brain, seed] = json.loads(known.read_text())
+            rows[brain, seed] = found["robust"][brain][seed]["rows"]
     table: dict[str, Any] = {
         name: pooled([each for cells in by_brain.values() for each in cells])
         | {"per_brain": {brain: pooled(cells) for brain, cells in by_brain.items()}}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet
+from synth._predictions import held_out_r, predict_on
 from synth._recorded_scores import own_scores, part_of
 from synth.objectives import Objective, SiteScale
 
@@ -40,7 +41,7 @@ def add_forecasts(
     scale = part_of(scale, drivers[0].site_ids)
     means = {}
     for role, models in (("driver", drivers), ("validator", validators)):
-        responses = [_predict(model, stimuli, device) for model in models]
+        responses = [predict_on(model, stimuli, device) for model in models]
         values = [
             own_scores(objectives, predicted, SiteScale.of(model))
             for model, predicted in zip(models, responses, strict=True)
@@ -54,20 +55,10 @@ def add_forecasts(
     names = ["forecast", "forecast_low", "forecast_high"]
     images[names] = np.nan
     if calibration is not None:
-        known = [model.held_out_scores()["r"] for model in drivers if model.scores is not None]
-        now = pd.concat(known).groupby(level=0).mean().dropna() if known else pd.Series(dtype=float)
-        accuracy = {str(site): float(r) for site, r in now.items()}  # of these drivers, not of earlier ones
+        accuracy = {str(site): float(r) for site, r in held_out_r(drivers).dropna().items()}  # not of earlier drivers
         calibration = calibration.for_sites({**calibration.accuracy, **accuracy})
         images[names] = calibration.forecast(objectives, driver, validator, scale)[names].to_numpy()
     images["flag"] = disagreement_flags(driver, validator, scale, objectives) if validators else ""
-
-
-def _predict(model: Model, stimuli: StimulusSet, device: torch.device) -> NDArray[np.float32]:
-    home = next(model.buffers()).device
-    try:
-        return model.to(device).predict(stimuli)
-    finally:
-        model.to(home)
 
 
 def _columns(predicted: NDArray[np.float32], model: Model, scale: SiteScale) -> NDArray[np.float64]:

@@ -64,11 +64,17 @@ def _accuracy(name: str, rows: pd.DataFrame) -> dict[str, float | None]:
             f"forecast_minus_achieved{role}": rounded((rows[column] - rows["achieved"]).median())
             for role, column in columns.items()
         }
-    # A target driven to zero or below was forecast infinitely too high; dropping it would flatter the forecast.
+    return {f"forecast_over_achieved{role}": rounded(over_achieved(rows, column)) for role, column in columns.items()}
+
+
+def over_achieved(rows: pd.DataFrame, column: str) -> float:
+    """Return the median over targets of a forecast over what was achieved.
+
+    A target driven to zero or below was forecast infinitely too high; dropping it would flatter the forecast.
+    """
     achieved = rows["achieved"].where(rows["achieved"].isna() | (rows["achieved"] > 0), 0.0)
-    return {
-        f"forecast_over_achieved{role}": rounded((rows[column] / achieved).median()) for role, column in columns.items()
-    }
+    with np.errstate(divide="ignore"):
+        return float((rows[column] / achieved).median())
 
 
 def rounded(value: float) -> float | None:

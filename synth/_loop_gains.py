@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from synth._control_summary import over_achieved
 from synth._recorded_scores import RATIO_FAMILIES
 
 #: one a family of objectives
@@ -37,13 +38,11 @@ def gains_per_round(folder: str | Path) -> pd.DataFrame:
     rows = []
     for number, targets, facts in _rounds(Path(folder)):
         for family, some in targets.groupby("family", sort=False):
-            achieved = some["achieved"].where(some["achieved"].isna() | (some["achieved"] > 0), 0.0)
             row = {"round": number, "family": family, "targets": len(some), "presentations": facts["presentations"]}
             row |= {"fraction_beyond": some["beyond"].astype(float).mean(), "median_gain": some["gain"].median()}
             for role in ("driver", "validator"):
-                with np.errstate(divide="ignore"):
-                    ratio = (some[f"forecast_{role}"] / achieved).median()
-                row[f"forecast_over_achieved_{role}"] = ratio if family in RATIO_FAMILIES else np.nan
+                known = family in RATIO_FAMILIES
+                row[f"forecast_over_achieved_{role}"] = over_achieved(some, f"forecast_{role}") if known else np.nan
             row |= {f"{role}_ev": facts[f"{role}_ev_median"] for role in ("driver", "validator")}
             rows.append(row)
     return pd.DataFrame(rows)

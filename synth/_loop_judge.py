@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 
 import pandas as pd
-import torch
 
 from neural_fits import load_model
 from stimuli.files import atomic_write
 from synth._loop_data import merged, seen_by, shown_in
+from synth._recorded_scores import part_of, recorded_scale
 from synth.calibration import Calibration, fit_calibration
 from synth.calibration_table import calibration_table
 from synth.control import evaluate_control, rounded
 from synth.loop_state import LoopState
-from synth.objectives import SiteScale, parse_objective
+from synth.objectives import parse_objective
 from synth.report import render_report
 
 #: targets below which earlier rounds do not say what a forecast is worth
@@ -75,16 +75,13 @@ def _calibration(state: LoopState, device: str | None) -> Calibration | None:
     """Learn from earlier rounds what a forecast is worth: each by the models that made it, which had not seen it."""
     everything, recordings = merged(state, state.round - 1)
     natural = recordings.select_stimuli(everything.select((everything.table["round"] == 0).to_numpy()).stimulus_ids)
-    means = torch.from_numpy(natural.mean()).double()
     tables = []
     for number in range(1, state.round):
         place = state.folder / f"round{number}"
         shown, _ = shown_in(place)
         objectives = [parse_objective(text) for text in shown.table["objective"]]
         driver, validator = load_model(place / "driver"), load_model(place / "validator")
-        at = [natural.site_ids.index(site) for site in driver.site_ids]
-        used = means[:, at]
-        scale = SiteScale(driver.site_ids, used.nanmean(0), (used - used.nanmean(0)).square().nanmean(0).sqrt())
+        scale = part_of(recorded_scale(natural), driver.site_ids)
         responses = recordings.align(shown, extra="drop")
         tables.append(calibration_table(shown, objectives, responses, [driver], [validator], scale, device=device))
     if not tables:

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from neural_fits.recordings import SiteRecordings
 from stimuli import StimulusSet
+from synth._objective_sites import is_of_sites, read_columns
 from synth.control_statistics import REPLICATES, trial_deviations
-from synth.objectives import Objective, OneHot, SiteScale, Stretch, Weighted, parse_objective
-from synth.site_objectives import Contrast, Pattern, Suppress
+from synth.objectives import Objective, OneHot, SiteScale, Weighted, parse_objective
 
 SPLITS = 20
 RATIO_FAMILIES = ("stretch", "ohp")  # their gain is a ratio to the baseline, that of all others a difference in score
-_OF_SITES = (Stretch, OneHot, Suppress, Contrast, Pattern)
 _ROWS = 8192  # scored together: they fit into a processor's cache
 
 
@@ -48,13 +47,6 @@ def judged_objectives(stimuli: StimulusSet, everything: tuple[str, ...]) -> list
             "Stretch, OneHot, Suppress, Contrast, Pattern or sums of these alone"
         )
     return [_over(known[text], everything, top=True) for text in table["objective"]]
-
-
-def is_of_sites(objective: Objective) -> bool:
-    """Say whether recorded responses of sites can judge an objective."""
-    if isinstance(objective, Weighted):
-        return all(is_of_sites(term) for _, term in objective.terms)
-    return isinstance(objective, _OF_SITES)
 
 
 def _over(objective: Objective, everything: tuple[str, ...], top: bool) -> Objective:
@@ -94,11 +86,6 @@ def score(objective: Objective, responses: NDArray[np.floating], scale: SiteScal
 def is_linear(objective: Objective, scale: SiteScale) -> bool:
     """Whether the score of a mean response is the mean score: trial noise then does not shift it."""
     return all(term.kind == "linear" for _, term in objective.flat_terms(scale))
-
-
-def takes(objective: Objective, scale: SiteScale) -> list[int]:
-    """Return the columns of the responses that the objective reads."""
-    return sorted({int(column) for _, term in objective.flat_terms(scale) for column in term.columns})
 
 
 def half_of_trials(natural: SiteRecordings) -> int:
@@ -150,7 +137,7 @@ def own_scores(
 
 def fewest_repeats(recorded: SiteRecordings, objectives: Sequence[Objective], scale: SiteScale) -> NDArray[np.int64]:
     """Return how many repeats of every image were recorded, at the site of its objective that has the fewest."""
-    columns = {objective: takes(objective, scale) for objective in dict.fromkeys(objectives)}
+    columns = {objective: read_columns(objective, scale) for objective in dict.fromkeys(objectives)}
     counts = recorded.n_repeats
     return np.array([counts[k, columns[objective]].min() for k, objective in enumerate(objectives)], dtype=np.int64)
 

@@ -20,7 +20,8 @@ from scipy.stats import t as student
 from stimuli.provenance import provenance_record, to_jsonable
 from synth._calibration_form import FORMS, Array, Curve, effective_count, fit_curve, site_effects
 from synth._calibration_rows import coded, split_errors, usable_rows, within_slope
-from synth._objective_sites import read_columns, require_sites, scores, targeted_columns
+from synth._objective_sites import read_columns, require_sites, targeted_columns
+from synth._recorded_scores import score
 from synth.calibration_table import calibration_table as calibration_table
 from synth.objectives import Objective, SiteScale
 
@@ -166,7 +167,7 @@ class Calibration:
             errors[:, made_for] = of_targets[:, : made_for.sum()]
             ends = np.where(made_for, np.array([[-tail], [tail]]), 0.0)
             z = center + width * np.concatenate([errors, ends])  # (image, draw, site)
-            found = scores(objective, (mean + std * z).reshape(-1, shape[1]), scale).reshape(len(rows), -1)
+            found = score(objective, (mean + std * z).reshape(-1, shape[1]), scale).reshape(len(rows), -1)
             made[rows] = [_interval(row[:-2], weight, row[-2:], self.effective, level) for row in found]
         return pd.DataFrame(made, columns=["forecast", "forecast_low", "forecast_high"])
 

@@ -15,6 +15,7 @@ from neural_fits.recordings import SiteRecordings
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet
 from synth._objective_sites import require_sites, targeted_columns
+from synth._predictions import held_out_r
 from synth.judges import mean_prediction
 from synth.objectives import Objective, SiteScale
 
@@ -73,10 +74,7 @@ def calibration_table(
         "+".join(sites[column] for column in columns) if columns else f"photograph {photograph}"
         for columns, photograph in zip(targets, photographs, strict=True)
     ]
-    accuracy = pd.concat(
-        [model.held_out_scores()["r"] for model in drivers if model.scores is not None] or [pd.Series(dtype=float)]
-    )
-    r = accuracy.groupby(level=0).mean().reindex(sites).to_numpy(dtype=float)
+    r = held_out_r(drivers).reindex(sites).to_numpy(dtype=float)
     table = {
         "site": np.tile(sites, len(stimuli)),
         "image": np.repeat(stimuli.stimulus_ids, n),

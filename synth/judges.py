@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from neural_fits.fit import best_device
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet
-from synth._objective_sites import read_columns, require_sites, scores, targeted_columns
+from synth._objective_sites import read_columns, require_sites, targeted_columns
+from synth._predictions import predict_on
+from synth._recorded_scores import own_scores
 from synth.objectives import Objective, SiteScale, parse_objective
 from synth.synthesis import Synthesis
 
@@ -91,8 +92,8 @@ def judge_images(
         }
     )
     for name, model in judges:
-        responses, scale = _predict(model, stimuli, device), SiteScale.of(model)
-        table[f"{name}_score"] = _own_scores(asked, responses, scale)
+        responses, scale = predict_on(model, stimuli, device), SiteScale.of(model)
+        table[f"{name}_score"] = own_scores(asked, responses, scale)
         mean, std = scale.mean.numpy(), scale.std.numpy()
         table[f"{name}_z"] = [
             (row[column] - mean[column]) / std[column] if objective.target else np.nan
@@ -271,7 +272,7 @@ def keep_best(
             "more of them (seeds)"
         )
     selectors, forecasters = split_judges(len(validators), seed)
-    judged = np.array([_own_scores(asked, _predict(m, stimuli, device), SiteScale.of(m)) for m in validators])
+    judged = np.array([own_scores(asked, predict_on(m, stimuli, device), SiteScale.of(m)) for m in validators])
     score = judged[list(selectors)].mean(0)
     if forecasters != selectors:
         forecast = judged[list(forecasters)].mean(0)
@@ -341,17 +342,8 @@ def mean_prediction(
     if not models:
         return np.full((len(stimuli), len(sites)), np.nan)
     columns = [[SiteScale.of(model).index(site) for site in sites] for model in models]  # before the long work
-    parts = [_predict(model, stimuli, device)[:, own] for model, own in zip(models, columns, strict=True)]
+    parts = [predict_on(model, stimuli, device)[:, own] for model, own in zip(models, columns, strict=True)]
     return np.mean(np.array(parts, dtype=np.float64), axis=0)
-
-
-def _predict(model: Model, stimuli: StimulusSet, device: str | torch.device | None) -> NDArray[np.floating]:
-    """Predict on a device and leave the model where it was."""
-    home = next(model.buffers()).device
-    try:
-        return model.to(best_device(device)).predict(stimuli)
-    finally:
-        model.to(home)
 
 
 def _asked(stimuli: StimulusSet, objectives: Sequence[Objective] | None) -> list[Objective]:
@@ -364,11 +356,3 @@ def _asked(stimuli: StimulusSet, objectives: Sequence[Objective] | None) -> list
         raise ValueError(f"{len(objectives)} objectives for {len(stimuli)} images; give one for each")
     require_sites(list(dict.fromkeys(objectives)))
     return list(objectives)
-
-
-def _own_scores(asked: Sequence[Objective], responses: NDArray[np.floating], scale: SiteScale) -> NDArray[np.float64]:
-    found = np.empty(len(asked))
-    for objective in dict.fromkeys(asked):
-        rows = [k for k, other in enumerate(asked) if other == objective]
-        found[rows] = scores(objective, responses[rows], scale)
-    return found

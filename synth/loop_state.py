@@ -14,7 +14,7 @@ from pathlib import Path
 from stimuli import StimulusSet
 from stimuli.files import atomic_folder, atomic_write
 from stimuli.provenance import provenance_record, to_jsonable
-from synth._recorded_scores import is_of_sites
+from synth._objective_sites import is_of_sites
 from synth.objectives import parse_objective
 from synth.recipes import SynthesisConfig, recipe
 

@@ -164,7 +164,7 @@ def planted(monkeypatch):
         responses[np.arange(count), column] = seen[models.index(model)]
         return responses
 
-    monkeypatch.setattr(judges, "_predict", predict)
+    monkeypatch.setattr(judges, "predict_on", predict)
     return Synthesis(images, trace, SynthesisConfig(steps=1)), models, dict(zip(names, truth, strict=True)), seen
 
 
