@@ -143,7 +143,7 @@ def evaluate(
         recordings=recorded,
         drivers=[load_model(path) for path in driver],
         validators=[load_model(path) for path in validator or []],
-        calibration=None if calibration is None else Calibration.from_json(calibration.read_text(encoding="utf-8")),
+        calibration=None if calibration is None else Calibration.from_json(calibration.read_text("utf-8", "replace")),
         seed=seed,
         device=device,
     )
