@@ -16,10 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from synth._allocator import keep_freed_memory
-from synth._cli_common import AsJson, Device, Interrupted, Out, Overwrite, Quiet, Seed, finish
-from synth._cli_fit import fit
-from synth._cli_loop import add_loop
-from synth._cli_synth import synth
+from synth.commands.fit import fit
+from synth.commands.loop import add_loop
+from synth.commands.options import AsJson, Device, Interrupted, Out, Overwrite, Quiet, Seed, finish
+from synth.commands.synthesize import synth
 
 app = typer.Typer(
     name="npc",

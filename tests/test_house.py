@@ -47,7 +47,8 @@ DOCSTRING_CHECKS = {
 def public_members():
     for package in PACKAGES:
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-            if any(part.startswith("_") for part in module.name.split(".")) or module.name == "synth.cli":
+            private = any(part.startswith("_") for part in module.name.split("."))
+            if private or module.name.startswith(("synth.cli", "synth.commands")):
                 continue  # the text of a command is its --help
             for name, member in vars(importlib.import_module(module.name)).items():
                 if name.startswith("_") or getattr(member, "__module__", None) != module.name:

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from neural_fits import SimulatedBrain, SiteRecordings, load_model
 from stimuli import StimulusSet, natural_photos
 from synth import _loop_judge, closed_loop
-from synth._cli_loop import add_loop
 from synth._loop_data import seen_by
 from synth.closed_loop import (
     LoopConfig,
@@ -28,6 +27,7 @@ from synth.closed_loop import (
     next_round,
     start_loop,
 )
+from synth.commands.loop import add_loop
 
 TINY = LoopConfig(
     rounds=2,

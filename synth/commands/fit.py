@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synth._cli_common import AsJson, Device, Out, Overwrite, Quiet, Seed, finish
+from synth.commands.options import AsJson, Device, Out, Overwrite, Quiet, Seed, finish
 
 
 def fit(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synth._cli_common import AsJson, Device, Interrupted, Out, Overwrite, Quiet, Seed, finish
+from synth.commands.options import AsJson, Device, Interrupted, Out, Overwrite, Quiet, Seed, finish
 
 if TYPE_CHECKING:
     from synth.objectives import Objective

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synth._cli_common import AsJson, Device, Interrupted, Overwrite, Quiet, finish
+from synth.commands.options import AsJson, Device, Interrupted, Overwrite, Quiet, finish
 
 if TYPE_CHECKING:
     from neural_fits import SiteRecordings
