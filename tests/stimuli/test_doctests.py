@@ -10,7 +10,7 @@ import pytest
 
 import stimuli
 
-MODULES = sorted(f"stimuli.{module.name}" for module in pkgutil.iter_modules(stimuli.__path__))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(stimuli.__path__, "stimuli."))
 
 
 @pytest.mark.parametrize("name", MODULES)
