@@ -147,14 +147,37 @@ def photos_from_folder(
     >>> photos.table["photograph"].tolist()
     ['disc.png', 'disc.png']
     """
+    found = [(path.name, path) for path in image_files(folder)]
+    return _crop_set(found, n, size_px, channels, seed, Path(folder).resolve().name, None)
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """
+    List the images of a folder by their endings, in the order of their names.
+
+    Parameters
+    ----------
+    folder : path
+        Folder with bmp, jpg, png, tif or webp images; sub-folders and hidden files are passed over.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder or no image in it.
+    """
     place = Path(folder)
     if not place.is_dir():
         raise FileNotFoundError(f"There is no folder {place}: give a folder of images.")
     paths = sorted(p for p in place.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
-    found = [(path.name, path) for path in paths if not path.name.startswith(".")]
+    found = [path for path in paths if not path.name.startswith(".")]
     if not found:
         raise FileNotFoundError(f"{place} holds no image: put {', '.join(SUFFIXES)} files into it.")
-    return _crop_set(found, n, size_px, channels, seed, place.resolve().name, None)
+    return found
 
 
 def _crop_set(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MODES = {1: "L", 3: "RGB"}
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def encode(codes: NDArray[np.uint8]) -> bytes:
@@ -59,7 +59,7 @@ def header_problem(path: str | os.PathLike[str], shape: tuple[int, int, int]) ->
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return _mismatch(image, shape)
-    except _UNREADABLE:
+    except UNREADABLE:
         return "is not a readable PNG"
 
 
@@ -99,7 +99,7 @@ def read(path: str | os.PathLike[str], shape: tuple[int, int, int]) -> NDArray[n
             pixels = np.array(image, dtype=np.uint8) if problem is None else np.empty(0, np.uint8)
     except FileNotFoundError:
         raise ValueError(f"The image {path} is missing: restore the file or load the set again.") from None
-    except _UNREADABLE:
+    except UNREADABLE:
         raise ValueError(f"The image {path} is truncated or not a PNG: restore it from the original set.") from None
     if problem is not None:
         raise ValueError(f"The image {path} {problem}: restore it from the original set.")

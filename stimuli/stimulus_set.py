@@ -244,6 +244,30 @@ class StimulusSet(ReadableImages):
             new[name] = _table.tidy_column(name, pd.Series(values))
         return self._replace(table=new)
 
+    def on_screen(self, display: Display | None = None, *, size_deg: float | None = None) -> StimulusSet:
+        """
+        Show the same images on another screen or at another size.
+
+        Parameters
+        ----------
+        display : Display, optional
+            The screen; by default the one that the set has.
+        size_deg : float, optional
+            Width of the images on the screen in degrees; by default as it is.
+
+        Returns
+        -------
+        StimulusSet
+            The same stimuli and table.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> StimulusSet.from_arrays(np.full((1, 1, 4, 4), 0.5)).on_screen(Display(), size_deg=2.0).size_deg
+        2.0
+        """
+        return self._replace(display=display, size_deg=size_deg)
+
     def save(
         self, folder: str | os.PathLike[str], overwrite: bool = False, beside: Mapping[str, str] | None = None
     ) -> StimulusSet:
@@ -346,13 +370,20 @@ class StimulusSet(ReadableImages):
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{Path(folder) / 'set.json'} cannot be used: {error}") from error
 
-    def _replace(self, *, items: Sequence[Any] | None = None, table: pd.DataFrame | None = None) -> StimulusSet:
+    def _replace(
+        self,
+        *,
+        items: Sequence[Any] | None = None,
+        table: pd.DataFrame | None = None,
+        display: Display | None = None,
+        size_deg: float | None = None,
+    ) -> StimulusSet:
         return StimulusSet(
             self._items if items is None else items,
             self._table if table is None else table,
             shape=self._shape,
-            size_deg=self._size_deg,
-            display=self._display,
+            size_deg=self._size_deg if size_deg is None else size_deg,
+            display=self._display if display is None else display,
             provenance=self._provenance,
             name=self._name,
         )

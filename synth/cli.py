@@ -1,4 +1,4 @@
-"""The command line ``npc``: demo, fit, synth, evaluate, loop, plan, doctor.
+"""The command line ``npc``: its commands, each in `synth.commands` or here, and what happens to errors.
 
 Each command reads files, calls one function of the Python interface and writes files. Wrong input ends in one sentence
 and exit code 2. torch is imported inside the commands, so that ``npc --help`` answers at once.
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from synth._allocator import keep_freed_memory
+from synth.commands.collect import collect
 from synth.commands.fit import fit
 from synth.commands.loop import add_loop
 from synth.commands.options import AsJson, Device, Interrupted, Out, Overwrite, Quiet, Seed, finish
@@ -94,6 +95,7 @@ def demo(
     finish(summary, Path(summary["report"]), as_json)
 
 
+app.command()(collect)
 app.command()(fit)
 app.command()(synth)
 add_loop(app)
