@@ -84,3 +84,44 @@ def to_float(codes: ArrayLike) -> NDArray[np.float32]:
     if array.dtype != np.uint8:
         raise TypeError(f"to_float got codes of type {array.dtype}: give uint8 codes.")
     return array.astype(np.float32) / np.float32(255.0)
+
+
+def to_gray(codes: ArrayLike) -> NDArray[np.uint8]:
+    """
+    Turn RGB codes into their luma (ITU-R BT.601), ``0.299 R + 0.587 G + 0.114 B``, as pillow's mode L does.
+
+    Parameters
+    ----------
+    codes : array of uint8, shape (..., c, h, w)
+        Pixel codes; one channel stays as it is.
+
+    Returns
+    -------
+    array of uint8, shape (..., 1, h, w)
+        The luma, rounded.
+
+    Raises
+    ------
+    TypeError
+        If the codes are not uint8.
+    ValueError
+        If there are not 1 or 3 channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_gray(np.array([255, 0, 0], np.uint8).reshape(3, 1, 1)).item()
+    76
+    """
+    array = np.asarray(codes)
+    if array.dtype != np.uint8:
+        raise TypeError(f"to_gray got codes of type {array.dtype}: give uint8 codes.")
+    if array.ndim < 3 or array.shape[-3] not in (1, 3):
+        raise ValueError(
+            f"to_gray got codes of shape {array.shape}: give (..., channel, height, width), 1 or 3 channels."
+        )
+    if array.shape[-3] == 1:
+        return array
+    weights = np.array([19595, 38470, 7471], np.uint32)  # 16-bit fractions that sum to 1, so that gray stays gray
+    luma = (array.astype(np.uint32) * weights[:, None, None]).sum(axis=-3, keepdims=True)
+    return ((luma + 0x8000) >> 16).astype(np.uint8)

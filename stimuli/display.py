@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+
+from stimuli._screen_light import ScreenLight
+from stimuli.hints import did_you_mean
 
 Number = TypeVar("Number", float, np.ndarray)
 
@@ -22,7 +24,7 @@ def _positive(name: str, value: object) -> None:
 
 
 @dataclass(frozen=True)
-class Display:
+class Display(ScreenLight):
     """
     A screen at a viewing distance, with its background and luminance.
 
@@ -45,6 +47,14 @@ class Display:
         Exponent of the measured luminance curve; None means not measured.
     refresh_hz : float, optional
         Refresh rate in Hz.
+    gamma_offset : float
+        The constant b of ``L = a + (b + k V)^g``, in (cd/m2)^(1/g); 0 is the simple form ``L = a + k V^g``. See
+        `stimuli.luminance.GammaCurve`.
+    luminance_table : tuple of pairs, optional
+        Photometer readings (code from 0 to 1, cd/m2); `encode` and `decode` prefer them to gamma.
+    pixel_values : str
+        How a code becomes light: "display", unchanged through the curve of the screen (gamma or table); "linear", the
+        rig corrects the curve, so that light is proportional to the code; "srgb", the rig takes codes as sRGB.
 
     Raises
     ------
@@ -69,6 +79,9 @@ class Display:
     luminance_cd_m2: tuple[float, float] | None = None
     gamma: float | None = None
     refresh_hz: float | None = None
+    gamma_offset: float = 0.0
+    luminance_table: tuple[tuple[float, float], ...] | None = None
+    pixel_values: str = "display"
 
     def __post_init__(self) -> None:
         """Check every value and store plain Python numbers."""
@@ -97,6 +110,7 @@ class Display:
                     f"Display.luminance_cd_m2 is {self.luminance_cd_m2!r}: give (black, white) with 0 <= black < white."
                 )
             object.__setattr__(self, "luminance_cd_m2", (float(black), float(white)))
+        self._check_luminance()
 
     def _pair(self, name: str, meaning: str) -> tuple[Any, Any]:
         value = getattr(self, name)
@@ -112,7 +126,17 @@ class Display:
         """Pixels per degree at fixation, ``2 * distance_cm * tan(0.5 deg) * resolution_px[0] / width_cm``."""
         return 2.0 * self.distance_cm * math.tan(math.radians(0.5)) * self.resolution_px[0] / self.width_cm
 
-    def deg_to_px(self, deg: Number) -> Number:
+    @property
+    def ppd_formula(self) -> str:
+        """The formula behind `ppd` as text, for the files that go with a stimulus set."""
+        return "ppd = 2 * distance_cm * tan(0.5 deg) * resolution_px[0] / width_cm (central degree, flat screen)"
+
+    @property
+    def height_cm(self) -> float:
+        """Height of the visible screen in cm, for square pixels."""
+        return self.width_cm * self.resolution_px[1] / self.resolution_px[0]
+
+    def deg_to_px(self, deg: Number, *, exact: bool = False) -> Number:
         """
         Convert degrees of visual angle to pixels, ``px = deg * ppd``.
 
@@ -120,6 +144,10 @@ class Display:
         ----------
         deg : float or array
             Visual angle in degrees.
+        exact : bool
+            Take deg as an eccentricity on a flat screen and give the distance from the fixation point,
+            ``px = distance_cm * tan(deg) * resolution_px[0] / width_cm``; 2.7 % farther out than ``deg * ppd`` at
+            16 deg.
 
         Returns
         -------
@@ -132,9 +160,14 @@ class Display:
         >>> screen.deg_to_px(2.0) == 2 * screen.ppd
         True
         """
-        return deg * self.ppd
+        if not exact:
+            return deg * self.ppd
+        if not np.all(np.abs(deg) < 90.0):
+            raise ValueError(f"The eccentricity is {np.max(np.abs(deg)):g} deg: a flat screen ends before 90 deg.")
+        tangent: Number = np.tan(np.deg2rad(deg)) * (self.distance_cm * self.resolution_px[0] / self.width_cm)
+        return tangent
 
-    def px_to_deg(self, px: Number) -> Number:
+    def px_to_deg(self, px: Number, *, exact: bool = False) -> Number:
         """
         Convert pixels to degrees of visual angle, ``deg = px / ppd``.
 
@@ -142,6 +175,8 @@ class Display:
         ----------
         px : float or array
             Length in pixels.
+        exact : bool
+            Take px as the distance from the fixation point on a flat screen and give the eccentricity.
 
         Returns
         -------
@@ -154,7 +189,43 @@ class Display:
         >>> round(screen.px_to_deg(screen.ppd), 6)
         1.0
         """
-        return px / self.ppd
+        if not exact:
+            return px / self.ppd
+        angle: Number = np.rad2deg(np.arctan(px * self.width_cm / (self.resolution_px[0] * self.distance_cm)))
+        return angle
+
+    def resampling(self, size_px: int | tuple[int, int], size_deg: float) -> str | None:
+        """
+        Say whether a rig with this screen would resample images, and how to avoid it.
+
+        Parameters
+        ----------
+        size_px : int or tuple of int
+            Width of the images in pixels, or their height and width.
+        size_deg : float
+            Width of the images on the screen in degrees.
+
+        Returns
+        -------
+        str or None
+            The warning with both ways out; None where the images are shown pixel by pixel.
+
+        Examples
+        --------
+        >>> screen = Display(width_cm=60.0)
+        >>> screen.resampling(255, 8.0) is None
+        True
+        >>> screen.resampling(256, 8.0)[-50:]
+        'show them at 8.0413 deg, or make them with 255 px.'
+        """
+        width = size_px[1] if isinstance(size_px, (tuple, list)) else size_px
+        fits = max(1, round(size_deg * self.ppd))
+        if width == fits:
+            return None
+        return (
+            f"Images of {width} px shown at {size_deg:g} deg cover {fits} px on this screen ({self.ppd:.2f} px/deg), "
+            f"so the rig would resample them: show them at {width / self.ppd:.5g} deg, or make them with {fits} px."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -170,7 +241,7 @@ class Display:
         >>> Display().to_dict()["resolution_px"]
         [1920, 1080]
         """
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return {name: _listed(value) for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Display:
@@ -200,8 +271,14 @@ class Display:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
-                close = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known fields are {', '.join(known)}."
-                raise ValueError(f"Display has no field {name!r}: {hint}")
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**fields)
+                hint = did_you_mean(str(name), known) or f"known fields are {', '.join(known)}."
+                raise ValueError(f"Display has no field {name!r}: {hint.strip()}")
+        return cls(**{name: _tupled(value) for name, value in values.items()})
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(part) for part in value) if isinstance(value, list) else value

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from stimuli import apertures
+
 
 @dataclass(frozen=True)
 class Aperture:
@@ -107,14 +109,10 @@ class Aperture:
         ValueError
             When the aperture is closed at every pixel.
         """
-        right = (torch.arange(width, dtype=torch.float64) + 0.5 - width / 2) / width - self.x
-        up = (height / 2 - 0.5 - torch.arange(height, dtype=torch.float64)) / width - self.y
-        distance = (right[None, :] ** 2 + up[:, None] ** 2).sqrt()
-        if self.edge:
-            inward = ((self.radius - distance) / self.edge).clamp(0, 1)
-            mask = (1 - torch.cos(math.pi * inward)) / 2
-        else:
-            mask = (distance < self.radius).double()
-        if not mask.max() > 0:
-            raise ValueError(f"{self} is closed at every pixel of an image of {height} x {width}; move or enlarge it")
-        return mask.float()[None, None]
+        window = apertures.Aperture(self.radius, self.edge, self.x, self.y)  # degrees of an image 1 deg wide
+        try:
+            return torch.from_numpy(window.mask((height, width), size_deg=1.0)).float()[None, None]
+        except ValueError:
+            raise ValueError(
+                f"{self} is closed at every pixel of an image of {height} x {width}; move or enlarge it"
+            ) from None
