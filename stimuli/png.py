@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MODES = {1: "L", 3: "RGB"}
+_LEVEL = 3  # of zlib: photographs take 1 % more room than at pillow's 6, and less than half of the time
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
@@ -36,7 +37,7 @@ def encode(codes: NDArray[np.uint8]) -> bytes:
     """
     pixels = codes[0] if codes.shape[0] == 1 else np.ascontiguousarray(codes.transpose(1, 2, 0))
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=_LEVEL)
     return buffer.getvalue()
 
 

@@ -1,70 +1,15 @@
-"""The images inside an NWB file: their ids, and which of them a number in a table or an IndexSeries means."""
+"""Which image of an NWB file a number in a table means."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stimuli.nwb_files import image_sources, index_series, series_names, series_onsets
+
 _SAME_TIME_S = 1e-3
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """One container of images: `ordered` says that numbers may refer to them."""
-
-    container: Any
-    ids: tuple[str, ...]
-    ordered: bool
-
-
-def image_sources(nwb: Any) -> dict[str, ImageSource]:
-    """Return all Images and ImageSeries with pixels, by name.
-
-    Images keep their own names; frame i of a series is ``<series>_0000`` counted from 0, as numbers in NWB are.
-    """
-    from pynwb.base import Images
-    from pynwb.image import ImageSeries, IndexSeries
-
-    found: dict[str, ImageSource] = {}
-    for place in (nwb.stimulus_template, nwb.stimulus):
-        for name, item in place.items():
-            if isinstance(item, Images):
-                ordered = item.order_of_images is not None
-                ids = [image.name for image in item.order_of_images.data[:]] if ordered else list(item.images)
-                found[name] = ImageSource(item, tuple(ids), ordered)
-            elif isinstance(item, ImageSeries) and not isinstance(item, IndexSeries) and _has_pixels(item):
-                digits = max(4, len(str(len(item.data))))
-                found[name] = ImageSource(item, tuple(f"{name}_{i:0{digits}d}" for i in range(len(item.data))), True)
-    return found
-
-
-def _has_pixels(series: Any) -> bool:
-    """Whether the frames are inside the file: a movie elsewhere leaves an empty array."""
-    return np.ndim(series.data) >= 3 and len(series.data) > 0
-
-
-def index_series(nwb: Any) -> dict[str, Any]:
-    """Return every IndexSeries among the stimuli, by name."""
-    from pynwb.image import IndexSeries
-
-    return {name: item for name, item in nwb.stimulus.items() if isinstance(item, IndexSeries)}
-
-
-def series_onsets(series: Any) -> NDArray[np.float64]:
-    """Return the times of an IndexSeries in s, from its timestamps or its rate."""
-    if series.timestamps is not None:
-        return np.asarray(series.timestamps[:], dtype=np.float64)
-    return float(series.starting_time or 0.0) + np.arange(len(series.data)) / float(series.rate)
-
-
-def series_names(series: Any, sources: dict[str, ImageSource]) -> tuple[str, ...] | None:
-    """Return the ids of the images that an IndexSeries counts, None where it counts images without an order."""
-    target = series.indexed_images if series.indexed_images is not None else series.indexed_timeseries
-    source = None if target is None else sources.get(target.name)
-    return source.ids if source is not None and source.ordered else None
 
 
 def name_numbers(

@@ -10,14 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_fits.recordings_io._nwb_images import (
-    image_sources,
-    index_series,
-    name_numbers,
-    series_names,
-    series_onsets,
-)
-from neural_fits.recordings_io._nwb_open import plain_columns
+from neural_fits.recordings_io._nwb_images import name_numbers
+from stimuli.nwb_files import image_sources, index_series, plain_columns, series_names, series_onsets
 
 _IDS = ("stimulus_id", "image_id", "stimulus_filename", "image_name", "stimulus_presented")
 _NUMBERS = ("stimulus_id", "image_id", "stimulus_presented", "image_index", "stimulus_index", "frame")

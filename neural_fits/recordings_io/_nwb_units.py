@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_fits.recordings_io._columns import texts
-from neural_fits.recordings_io._nwb_open import plain_columns
+from neural_fits.spike_counts import count_in_windows
+from stimuli.nwb_files import plain_columns
 
 _NAMES = ("site_id", "neuroid_id", "unit_name", "unit_id", "site_name")
 
@@ -32,10 +33,7 @@ def count_spikes(
     observed = _ragged(units, "obs_intervals") if "obs_intervals" in units.colnames else None
     counts = np.empty((len(onsets_s), len(units)), dtype=np.float32)
     for k in range(len(units)):
-        times = spikes(k)
-        if (np.diff(times) < 0).any():
-            times = np.sort(times)
-        counts[:, k] = np.searchsorted(times, end, side="left") - np.searchsorted(times, start, side="left")
+        counts[:, k] = count_in_windows(spikes(k), onsets_s, window_ms)
         intervals = None if observed is None else observed(k)
         if intervals is not None and len(intervals):
             counts[~_inside(start, end, intervals), k] = np.nan

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_fits.recordings_io import npc_v4
-from neural_fits.recordings_io._nwb_images import image_sources
-from neural_fits.recordings_io._nwb_open import open_nwb, plain_columns
 from neural_fits.recordings_io._options import choose, damaged, numbered
 from stimuli import StimulusSet, provenance_record
+from stimuli.nwb_files import image_sources, open_nwb, plain_columns
 from stimuli.provenance import sha256_file
 
 __all__ = ["load_stimuli"]

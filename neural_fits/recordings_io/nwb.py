@@ -17,8 +17,6 @@ from neural_fits.recordings import SiteRecordings
 from neural_fits.recordings_io import _header
 from neural_fits.recordings_io._columns import site_table, texts, unpack
 from neural_fits.recordings_io._nwb_binned import binned_names, read_binned
-from neural_fits.recordings_io._nwb_images import index_series
-from neural_fits.recordings_io._nwb_open import open_nwb
 from neural_fits.recordings_io._nwb_tables import (
     Presentations,
     presentation_tables,
@@ -29,6 +27,7 @@ from neural_fits.recordings_io._nwb_units import count_spikes, unit_table
 from neural_fits.recordings_io._options import NO_OPTIONS, ReadOptions, choose, damaged, with_window
 from neural_fits.recordings_io._stack import stack
 from neural_fits.recordings_io.nwb_write import MODULE
+from stimuli.nwb_files import index_series, open_nwb
 
 __all__ = ["read"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from neural_fits.recordings import SiteRecordings
 from neural_fits.recordings_io import _header
 from neural_fits.recordings_io._columns import pack
-from neural_fits.recordings_io._nwb_open import require_pynwb
+from stimuli.nwb_files import require_pynwb
 
 __all__ = ["encode"]
 

@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from synth.closed_loop import LoopConfig
 
 
-def add_loop(app: typer.Typer) -> None:
-    """Mount the commands."""
-    app.command()(loop)
-    app.command()(plan)
-
-
 def loop(
     folder: Annotated[Path, typer.Argument(help="Folder of the loop; made at the first call.")],
     natural: Annotated[Path | None, typer.Option(help="Folder of the natural set; starts a loop.")] = None,

@@ -27,7 +27,7 @@ from synth.closed_loop import (
     next_round,
     start_loop,
 )
-from synth.commands.loop import add_loop
+from synth.commands.loop import loop, plan
 
 TINY = LoopConfig(
     rounds=2,
@@ -375,7 +375,8 @@ def test_a_damaged_loop_says_so(tmp_path):
 @pytest.fixture
 def npc():
     app = typer.Typer(pretty_exceptions_enable=False)
-    add_loop(app)
+    app.command()(loop)
+    app.command()(plan)
 
     def call(*arguments):
         result = CliRunner().invoke(app, [*map(str, arguments), "--quiet"], catch_exceptions=True)
@@ -438,7 +439,8 @@ def test_a_plan_becomes_a_loop(looped, natural, npc, tmp_path):
     driver, known = looped / "round1" / "driver", looped / "recordings_natural.nc"
     # a command without --quiet
     app = typer.Typer()
-    add_loop(app)
+    app.command()(loop)
+    app.command()(plan)
     arguments = ["plan", str(driver), "--minutes", "5", "--targets", "2", "--images", "1", "--out", str(plan)]
     result = CliRunner().invoke(app, [*arguments, "--recordings", str(known), "--min-ev", "-1", "--json"])
     assert result.exit_code == 0, result.output

@@ -1,0 +1,135 @@
+"""Logs in NWB: the trials or another table of intervals with a column of stimuli, or an IndexSeries into Images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stimuli.event_logs._cells import Cells
+from stimuli.event_logs.log import EventLog, event_log
+from stimuli.event_logs.names import StimulusNames
+from stimuli.hints import did_you_mean
+from stimuli.nwb_files import image_sources, index_series, open_nwb, plain_columns, series_names, series_onsets
+
+__all__ = ["read"]
+
+_STIMULUS = ("stimulus_id", "image_id", "stimulus_filename", "image_name", "stimulus_name", "stimulus", "image")
+_SHOWN = ("shown", "fixation_correct", "correct")
+
+
+def read(path: Path, names: StimulusNames, part: str | None = None) -> EventLog:
+    """
+    Read the presentations of an NWB file.
+
+    A table of intervals (the trials first) that names stimuli by text is read before an IndexSeries, because it can
+    say more: stop_time gives durations, and shown, fixation_correct or correct marks what was broken.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : StimulusNames
+        The stimuli that may occur.
+    part : str, optional
+        The table or IndexSeries to read, where there are several.
+
+    Returns
+    -------
+    EventLog
+        The presentations.
+
+    Raises
+    ------
+    ImportError
+        If pynwb is not installed.
+    ValueError
+        If the file cannot be read, or neither a table nor an IndexSeries names stimuli.
+    """
+    with open_nwb(path) as nwb:
+        tables = _tables(nwb, names)
+        known = [*tables, *index_series(nwb)]
+        if part is not None and part not in known:
+            listed = ", ".join(map(repr, known)) or "none"
+            raise ValueError(
+                f"{path.name!r} has no table or IndexSeries {part!r} that names stimuli (it has {listed}): "
+                f"{did_you_mean(part, known)}Give one of these as part."
+            )
+        if part is None and not known:
+            raise ValueError(
+                f"{path.name!r} does not say which stimulus was shown when: no table of intervals has a column of text "
+                "such as stimulus_id, and there is no IndexSeries; add such a column to the trials."
+            )
+        if part is None and len(tables) != 1 and not (len(known) == 1 or "trials" in tables):
+            raise ValueError(
+                f"{path.name!r} names stimuli in {', '.join(map(repr, known))}: say which one was shown by part."
+            )
+        chosen = part or ("trials" if "trials" in tables else known[0])
+        if chosen in tables:
+            rows = _from_table(*tables[chosen], names, f"{path.name}, table {chosen}")
+        else:
+            rows = _from_series(index_series(nwb)[chosen], image_sources(nwb), chosen, path)
+        return event_log(rows, names, format="nwb", file=path.name)
+
+
+def _tables(nwb: Any, names: StimulusNames) -> dict[str, tuple[dict[str, Any], str]]:
+    """Return the columns of every table that names stimuli, and which column does."""
+    tables = {} if nwb.trials is None else {"trials": nwb.trials}
+    tables |= {name: table for name, table in (nwb.intervals or {}).items() if name != "trials"}
+    found = {}
+    for name, table in tables.items():
+        columns = plain_columns(table)
+        texts = {
+            k: [v for v in column if not names.is_missing(v)] for k, column in columns.items() if column.dtype == object
+        }
+        meant = [k for k, cells in texts.items() if cells and all(names.find(str(v)) is not None for v in cells)]
+        likely = [k for k in _STIMULUS if k in meant] or meant or [k for k in _STIMULUS if texts.get(k)]
+        if likely:
+            found[name] = (columns, likely[0])
+    return found
+
+
+def _from_table(columns: dict[str, Any], stimulus: str, names: StimulusNames, file: str) -> dict[str, list[Any]]:
+    keep = [k for k, cell in enumerate(columns[stimulus]) if not names.is_missing(cell)]
+    start = np.asarray(columns["start_time"], dtype=np.float64)[keep]
+    stop = np.asarray(columns["stop_time"], dtype=np.float64)[keep]
+    rows: dict[str, list[Any]] = {
+        "stimulus": [columns[stimulus][k] for k in keep],
+        "onset_s": start.tolist(),
+        "duration_s": (stop - start).tolist(),
+        "line": [k + 1 for k in keep],
+        "shown": np.isfinite(start).tolist(),
+    }
+    marks = next((k for k in _SHOWN if k in columns), None)
+    if marks is not None:
+        cells = Cells({marks: [str(columns[marks][k]) for k in keep]}, rows["line"], file)
+        rows["shown"] = cells.truth(marks)
+    for name in ("trial", "position", "block"):
+        if name in columns and columns[name].dtype.kind in "iu":
+            rows[name] = np.asarray(columns[name])[keep].tolist()
+    return rows
+
+
+def _from_series(series: Any, sources: dict[str, Any], name: str, path: Path) -> dict[str, list[Any]]:
+    listed = series_names(series, sources)
+    if listed is None:
+        raise ValueError(
+            f"The IndexSeries {name!r} of {path.name!r} counts images that have no order in the file: add "
+            "order_of_images to the Images, or a table of intervals with a column stimulus_id."
+        )
+    numbers = np.asarray(series.data[:]).astype(np.int64)
+    onset = series_onsets(series)
+    beyond = numbers >= len(listed)
+    if beyond.any():
+        raise ValueError(
+            f"The IndexSeries {name!r} of {path.name!r} shows image {int(numbers[beyond][0])}, but there are "
+            f"{len(listed)} images counted from 0: write the file again."
+        )
+    keep = np.flatnonzero(numbers >= 0)  # a negative number means that nothing was shown
+    return {
+        "stimulus": [listed[numbers[k]] for k in keep],
+        "onset_s": onset[keep].tolist(),
+        "shown": np.isfinite(onset[keep]).tolist(),
+        "line": (keep + 1).tolist(),
+    }

@@ -1,0 +1,1 @@
+"""Stimulus sets as each rig wants them: one module a rig, put together by `stimuli.export.export_set`."""

@@ -1,0 +1,198 @@
+"""NWB: the images as a stimulus template, the planned order as IndexSeries and table; needs the extra ``nwb``.
+
+The bytes are the same for the same set and the same versions of pynwb and h5py: object ids are made from the content
+instead of at random, and times are fixed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from stimuli import _table
+from stimuli.export.bundle import Bundle
+from stimuli.nwb_files import require_pynwb
+from stimuli.provenance import sha256_bytes
+from stimuli.stimulus_set import StimulusSet
+
+START = (
+    "nwb/stimuli.nwb holds the images (the stimulus template stimuli), and the planned order as IndexSeries and as the "
+    "table presentations; onsets are nominal. Copy them into the file of the recording with the onsets of the run; "
+    "npc events reads either of them back."
+)
+IMAGES, SERIES, TABLE = "stimuli", "presented_stimuli", "presentations"
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+def write(bundle: Bundle) -> None:
+    """
+    Write ``stimuli.nwb``: images, an IndexSeries into them, and a table of the planned presentations.
+
+    Images are read while they are written, one at a time, as (height, width) or (height, width, 3); what pynwb keeps of
+    each of them in memory is some 15 kB, whatever its size.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The set that is being exported.
+
+    Raises
+    ------
+    ImportError
+        If pynwb is not installed.
+    """
+    require_pynwb()
+    from pynwb import NWBHDF5IO
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hdmf warns of what concerns its own authors
+        nwb = _file(bundle)
+        with NWBHDF5IO(path=str(bundle.folder / "nwb" / "stimuli.nwb"), mode="w") as io:
+            io.write(nwb)
+
+
+class _Maker:
+    """Makes pynwb objects whose ids follow from the content of the set and their place in the file."""
+
+    def __init__(self, content: str) -> None:
+        self.space = uuid.uuid5(uuid.NAMESPACE_URL, content)
+        self.count = 0
+
+    def __call__(self, kind: Any, **fields: Any) -> Any:
+        self.count += 1
+        made = kind.__new__(kind, object_id=str(uuid.uuid5(self.space, str(self.count))))
+        made.__init__(**fields)
+        return made
+
+
+def _file(bundle: Bundle) -> Any:
+    from hdmf.common import ElementIdentifiers, VectorData
+    from pynwb import NWBFile
+    from pynwb.base import ImageReferences, Images
+    from pynwb.epoch import TimeIntervals
+    from pynwb.file import Subject
+    from pynwb.image import GrayscaleImage, IndexSeries, RGBImage
+
+    stimuli, order, config = bundle.stimuli, bundle.order.table, bundle.order.config
+    content = sha256_bytes((bundle.folder / "stimuli.csv").read_bytes() + _table.to_csv(order).encode())
+    make = _Maker(content)
+    degrees = f"{stimuli.size_deg:g} deg wide on the screen, 8-bit codes, background code 128"
+    nwb = make(
+        NWBFile,
+        session_description=f"Planned presentation of the stimulus set {bundle.name}: nothing has been shown yet.",
+        identifier=content,
+        session_start_time=_day(config.day),
+        file_create_date=_EPOCH,
+        experiment_description="Visual stimuli and the order in which they are to be shown.",
+        keywords=["visual stimuli"],
+        stimulus_notes=f"Images are {degrees}. {len(order)} presentations, seed {config.seed}.",
+    )
+    nwb.subject = make(
+        Subject,
+        subject_id=config.animal or "unknown",
+        sex="U",
+        age="P0D/",  # an open range: nothing is known here, and a file without age is refused by archives
+        description="The animal that is to see the stimuli; sex, age and species are for the laboratory to fill in.",
+    )
+    kind = GrayscaleImage if stimuli.shape[0] == 1 else RGBImage
+    images = [
+        make(kind, name=name, data=_pixels(stimuli, k), description=degrees)
+        for k, name in enumerate(stimuli.stimulus_ids)
+    ]
+    references = make(ImageReferences, name="order_of_images", data=images)
+    template = make(
+        Images,
+        name=IMAGES,
+        images=images,
+        order_of_images=references,
+        description=f"The images of the stimulus set {bundle.name} (height, width[, channel]), {degrees}.",
+    )
+    nwb.add_stimulus_template(template)
+    place = {name: k for k, name in enumerate(stimuli.stimulus_ids)}
+    onset = order["onset_ms_nominal"].to_numpy(dtype=np.float64) / 1000
+    shown = order["stimulus_id"].map(place).to_numpy(dtype=np.uint32)
+    series = make(
+        IndexSeries,
+        name=SERIES,
+        data=shown,
+        unit="N/A",
+        indexed_images=template,
+        timestamps=onset,
+        description="Planned order of the images; timestamps are nominal onsets.",
+    )
+    nwb.add_stimulus(series)
+    columns = {
+        "start_time": ("Nominal onset.", onset),
+        "stop_time": ("Nominal end.", onset + order["duration_ms"].to_numpy(dtype=np.float64) / 1000),
+        "stimulus_id": ("Name of the image.", order["stimulus_id"].tolist()),
+        "trial": ("Trial, counted from 0.", order["trial"].to_numpy()),
+        "position": ("Place in the trial, counted from 0.", order["position"].to_numpy()),
+        "block": ("Block, counted from 0.", order["block"].to_numpy()),
+        "repeat": ("Planned repeat of the image, counted from 0.", order["repeat"].to_numpy()),
+    }
+    table = make(
+        TimeIntervals,
+        name=TABLE,
+        description="Planned presentations, one row each.",
+        id=make(ElementIdentifiers, name="id", data=np.arange(len(order))),
+        columns=[make(VectorData, name=name, description=text, data=data) for name, (text, data) in columns.items()],
+    )
+    nwb.add_time_intervals(table)
+    return nwb
+
+
+def _day(text: str) -> datetime.datetime:
+    """Return the start of the day of the session where it is an ISO date, and the epoch otherwise."""
+    try:
+        return datetime.datetime.combine(datetime.date.fromisoformat(text), datetime.time(), tzinfo=datetime.UTC)
+    except ValueError:
+        return _EPOCH
+
+
+def _pixels(stimuli: StimulusSet, position: int) -> Any:
+    """Return the codes of one image as a single chunk that is read when it is written."""
+    from hdmf.data_utils import AbstractDataChunkIterator, DataChunk
+
+    channels, height, width = stimuli.shape
+    shape = (height, width) if channels == 1 else (height, width, channels)
+
+    class OneImage(AbstractDataChunkIterator):
+        """The image as hdmf takes it."""
+
+        def __init__(self) -> None:
+            self.left = 1
+
+        def __iter__(self) -> Iterator[Any]:
+            return self
+
+        def __next__(self) -> Any:
+            if not self.left:
+                raise StopIteration
+            self.left = 0
+            codes = stimuli.codes([position])[0]
+            data = codes[0] if channels == 1 else codes.transpose(1, 2, 0)
+            return DataChunk(data=data, selection=tuple(slice(0, n) for n in shape))
+
+        def recommended_chunk_shape(self) -> None:
+            """Leave it to hdmf."""
+
+        def recommended_data_shape(self) -> tuple[int, ...]:
+            """Say how large the image is."""
+            return shape
+
+        @property
+        def dtype(self) -> Any:
+            """Say that pixels are 8-bit codes."""
+            return np.dtype("uint8")
+
+        @property
+        def maxshape(self) -> tuple[int, ...]:
+            """Say that the image does not grow."""
+            return shape
+
+    return OneImage()

@@ -1,0 +1,55 @@
+"""Show a page in headless Chromium, in frames of several widths, and tell what is wrong with it there."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PROBE = """<script>addEventListener("load", () => {
+const root = document.documentElement, all = selector => [...document.querySelectorAll(selector)];
+all("details").forEach(each => each.open = true);
+all("img").forEach(each => each.loading = "eager");
+Promise.allSettled(all("img").map(each => each.decode())).then(() => parent.postMessage({
+  width: innerWidth, client: root.clientWidth, scroll: root.scrollWidth,
+  images: all("img").length, broken: all("img").filter(e => !e.complete || !e.naturalWidth).map(e => e.alt),
+  small: all("img").filter(e => e.clientWidth < LEAST).map(e => e.alt),
+  outside: all("main *").filter(e => !e.closest(".scroll *, svg *") && e.getBoundingClientRect().right > innerWidth + 1)
+    .map(e => e.outerHTML.slice(0, 80)),
+  over: all("figure").filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.id)}, "*"));
+});</script></body>"""
+FRAMES = """<!DOCTYPE html><body><pre id="found"></pre><script>const found = [];
+addEventListener("message", e => { found.push(e.data);
+  document.getElementById("found").textContent = JSON.stringify(found); });</script>FRAMES</body>"""
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --enable-logging=stderr --v=0 --virtual-time-budget=8000 --dump-dom"
+)
+
+
+def browse(source, folder, widths=(1280, 390), least_px=90):
+    """Return what was broken, small, outside the page or over its neighbor at each width, and what the console said."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on PATH: the page was not looked at in a browser")
+    probe = PROBE.replace("LEAST", str(least_px))
+    folder.joinpath("page.html").write_text(source.replace("</body>", probe), encoding="utf-8")
+    frames = "".join(f'<iframe src="page.html" width="{width}" height="900"></iframe>' for width in widths)
+    folder.joinpath("frames.html").write_text(FRAMES.replace("FRAMES", frames), encoding="utf-8")
+    command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={folder / 'profile'}", (folder / "frames.html").as_uri()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        found = re.search(r'<pre id="found">(\[.*?\])</pre>', done.stdout, re.S)
+        problem = "" if found else f"it ended with code {done.returncode}: {done.stderr[-500:]}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = repr(error)
+    if problem:  # it is there: in continuous integration the page must be looked at
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"Chromium did not show the page; {problem}")
+    seen = {each["width"]: each for each in json.loads(html.unescape(found.group(1)))}
+    assert set(seen) == set(widths)
+    return seen, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

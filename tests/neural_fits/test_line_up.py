@@ -1,0 +1,105 @@
+"""Responses sorted by the log of a rig: planted numbers come out at their stimulus and repeat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neural_fits.line_up import line_up, line_up_spikes
+from neural_fits.spike_counts import count_in_windows
+from stimuli.event_logs.log import event_log
+from stimuli.event_logs.names import StimulusNames
+
+IDS = ["a", "b", "c"]
+
+
+def log_of(shown, broken=(), ids=IDS):
+    rows = {"stimulus": shown, "onset_s": np.arange(len(shown)) * 0.2 + 1.0}
+    rows["shown"] = [k not in set(broken) for k in range(len(shown))]
+    return event_log(rows, StimulusNames(ids), format="psychopy", file="run.csv")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), shown=st.lists(st.sampled_from([*IDS, "gray"]), min_size=1, max_size=20))
+def test_every_response_comes_to_its_stimulus_and_repeat(data, shown):
+    broken = data.draw(st.sets(st.integers(0, len(shown) - 1)))
+    whole = data.draw(st.booleans())
+    log = log_of(shown, broken)
+    values = np.arange(len(shown) * 2, dtype=float).reshape(-1, 2)
+    rows = values if whole else values[[k for k in range(len(shown)) if k not in broken]]
+    recorded = line_up(log, rows, ["s0", "s1"])
+    expected: dict[str, list[list[float]]] = {name: [] for name in IDS}
+    for k, name in enumerate(shown):
+        if k not in broken:
+            expected.setdefault(name, []).append(values[k].tolist())
+    assert list(recorded.stimulus_ids) == list(expected)
+    for name, trials in zip(recorded.stimulus_ids, recorded.responses, strict=True):
+        assert trials[: len(expected[name])].tolist() == expected[name]
+        assert np.isnan(trials[len(expected[name]) :]).all()
+
+
+def test_time_bins_site_tables_and_units_stay():
+    sites = pd.DataFrame({"region": ["V4"]}, index=pd.Index(["s0"], name="site_id"))
+    bins = ((0.0, 50.0), (50.0, 100.0))
+    recorded = line_up(log_of(["b", "b"]), np.arange(4.0).reshape(2, 1, 2), sites, time_bins_ms=bins, unit="spikes/bin")
+    assert recorded.responses[1, :, 0].tolist() == [[0.0, 1.0], [2.0, 3.0]]
+    assert (recorded.time_bins_ms, recorded.unit, recorded.sites["region"].tolist()) == (bins, "spikes/bin", ["V4"])
+    assert recorded.meta == {"event_log": "run.csv", "format": "psychopy", "presentations": 2, "shown": 2}
+
+
+def test_spikes_are_counted_in_the_window_after_each_onset():
+    log = log_of(["a", "b", "a"], broken=[1])
+    spikes = np.array([1.0699, 1.07, 1.1, 1.1699, 1.17, 1.3, 1.48])  # onsets 1.0, (1.2), 1.4
+    recorded = line_up_spikes(log, {"s0": spikes[::-1], "s1": []}, (70, 170))
+    assert recorded.responses[0].tolist() == [[3.0, 0.0], [1.0, 0.0]]
+    assert recorded.window_ms == (70.0, 170.0)
+    later = line_up_spikes(log, {"s0": spikes + 100}, (70, 170), onsets_s=log.table["onset_s"] + 100.0)
+    assert later.responses[0, :, 0].tolist() == [3.0, 1.0]
+
+
+def test_a_broken_presentation_needs_no_onset():
+    log = log_of(["a", "b"], broken=[1])
+    recorded = line_up_spikes(log, {"s0": [5.1]}, (70, 170), onsets_s=[5.0, np.nan])
+    assert recorded.responses[0].tolist() == [[1.0]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    times=st.lists(st.integers(-50, 300), max_size=40),
+    onsets=st.lists(st.integers(0, 200), max_size=8),
+    start=st.integers(-60, 60),
+    length=st.integers(1, 90),
+)
+def test_counting_is_what_counting_one_by_one_gives(times, onsets, start, length):
+    seconds, at = np.array(times, float), np.array(onsets, float)  # whole seconds: no rounding at the edges
+    found = count_in_windows(seconds, at, (start * 1000.0, (start + length) * 1000.0))
+    assert found.tolist() == [sum(o + start <= t < o + start + length for t in times) for o in onsets]
+
+
+@pytest.mark.parametrize(
+    ("responses", "sites", "sentence"),
+    [
+        (np.zeros((4, 1)), ["s0"], "4 rows, but 'run.csv' has 3 presentations, 2 of them shown whole"),
+        (np.zeros((3, 2)), ["s0"], r"shape \(2, 2\) where .* with 1 sites"),
+        (np.zeros(3), ["s0"], r"\(presentation, site\) or"),
+        (np.zeros((3, 1)), ["s0", "s0"], "must be unique"),
+    ],
+)
+def test_what_does_not_fit_the_log_is_refused(responses, sites, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        line_up(log_of(["a", "b", "a"], broken=[1]), responses, sites)
+
+
+def test_text_missing_onsets_and_windows_are_refused():
+    log = log_of(["a", "b"])
+    with pytest.raises(TypeError, match="give real numbers"):
+        line_up(log, [["x"], ["y"]], ["s0"])
+    with pytest.raises(ValueError, match="2 presentations: give one for each"):
+        line_up_spikes(log, {"s0": [1.0]}, (70, 170), onsets_s=[1.0])
+    with pytest.raises(ValueError, match="1 presentations that were shown have no onset"):
+        line_up_spikes(log, {"s0": [1.0]}, (70, 170), onsets_s=[1.0, np.nan])
+    with pytest.raises(ValueError, match="give \\(start, end\\) in ms"):
+        line_up_spikes(log, {"s0": [1.0]}, (170, 70))

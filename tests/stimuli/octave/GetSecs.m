@@ -1,0 +1,1 @@
+function t = GetSecs(), t = clock_set(); end

@@ -1,0 +1,1 @@
+function WaitSecs(s), clock_set(clock_set() + s); end

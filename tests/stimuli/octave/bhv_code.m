@@ -1,0 +1,1 @@
+function bhv_code(varargin), end

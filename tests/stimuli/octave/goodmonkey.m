@@ -1,0 +1,1 @@
+function goodmonkey(varargin), printf('REWARD\n'); end

@@ -1,0 +1,1 @@
+function set_iti(varargin), end

@@ -1,0 +1,1 @@
+function trialerror(code), printf('ERROR %d\n', code); end
