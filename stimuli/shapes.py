@@ -319,7 +319,7 @@ class ContourShape(ClosedShape):
         -------
         dict of int to float
             Signed curvature in 1/deg by angular position in degrees as the shape stands in the image; positive is
-            convex, and a disk has 1 / radius_deg. NaN at a cusp and where a contour does not enclose its origin.
+            convex, and a disk has 1 / radius_deg. NaN where a contour does not enclose its origin.
 
         Examples
         --------
@@ -330,8 +330,7 @@ class ContourShape(ClosedShape):
         place, first, second = (closed_spline(control, derivative=k) for k in range(3))
         scale = self.radius_deg / np.hypot(*place.T).max()
         turning = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # of a cusp
-            curvature = turning / np.hypot(*first.T) ** 3 / scale
+        curvature = turning / np.hypot(*first.T) ** 3 / scale
         distance = np.hypot(*place.T)
         angle = np.degrees(np.arctan2(place[:, 1], place[:, 0])) + self.orientation_deg
         found = {}
@@ -344,9 +343,7 @@ class ContourShape(ClosedShape):
                 continue
             k = crossings[np.argmax(distance[crossings])]  # the outermost, where the contour passes several times
             part = off[k] / (off[k] - after[k])
-            with np.errstate(invalid="ignore"):
-                bent = float((1 - part) * curvature[k] + part * curvature[(k + 1) % len(curvature)])
-            found[position] = bent if math.isfinite(bent) else math.nan
+            found[position] = float((1 - part) * curvature[k] + part * curvature[(k + 1) % len(curvature)])
         return found
 
     def columns(self) -> dict[str, Any]:

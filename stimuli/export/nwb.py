@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime
 import uuid
 import warnings
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from stimuli import _table
 from stimuli.export.bundle import Bundle
@@ -26,6 +28,7 @@ START = (
     "npc events reads either of them back."
 )
 IMAGES, SERIES, TABLE = "stimuli", "presented_stimuli", "presentations"
+ORDER = "order_of_images"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -33,8 +36,8 @@ def write(bundle: Bundle) -> None:
     """
     Write ``stimuli.nwb``: images, an IndexSeries into them, and a table of the planned presentations.
 
-    Images are read while they are written, one at a time, as (height, width) or (height, width, 3); what pynwb keeps of
-    each of them in memory is some 15 kB, whatever its size.
+    Images are read while they are written, one at a time, as (height, width) or (height, width, 3). pynwb writes the
+    first; the others are added beside it in HDF5, because what pynwb keeps of each in memory is some 15 kB.
 
     Parameters
     ----------
@@ -49,17 +52,19 @@ def write(bundle: Bundle) -> None:
     require_pynwb()
     from pynwb import NWBHDF5IO
 
+    path, make = bundle.folder / "nwb" / "stimuli.nwb", _Maker(_content(bundle))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hdmf warns of what concerns its own authors
-        nwb = _file(bundle)
-        with NWBHDF5IO(path=str(bundle.folder / "nwb" / "stimuli.nwb"), mode="w") as io:
-            io.write(nwb)
+        with NWBHDF5IO(path=str(path), mode="w") as io:
+            io.write(_file(bundle, make))
+    _append_images(path, bundle.stimuli, make.space)
 
 
 class _Maker:
     """Makes pynwb objects whose ids follow from the content of the set and their place in the file."""
 
     def __init__(self, content: str) -> None:
+        self.content = content
         self.space = uuid.uuid5(uuid.NAMESPACE_URL, content)
         self.count = 0
 
@@ -70,7 +75,13 @@ class _Maker:
         return made
 
 
-def _file(bundle: Bundle) -> Any:
+def _content(bundle: Bundle) -> str:
+    """Return a hash of the set and of the order, from which all ids are made."""
+    return sha256_bytes((bundle.folder / "stimuli.csv").read_bytes() + _table.to_csv(bundle.order.table).encode())
+
+
+def _file(bundle: Bundle, make: _Maker) -> Any:
+    """Return the file with the first image only."""
     from hdmf.common import ElementIdentifiers, VectorData
     from pynwb import NWBFile
     from pynwb.base import ImageReferences, Images
@@ -79,13 +90,11 @@ def _file(bundle: Bundle) -> Any:
     from pynwb.image import GrayscaleImage, IndexSeries, RGBImage
 
     stimuli, order, config = bundle.stimuli, bundle.order.table, bundle.order.config
-    content = sha256_bytes((bundle.folder / "stimuli.csv").read_bytes() + _table.to_csv(order).encode())
-    make = _Maker(content)
     degrees = f"{stimuli.size_deg:g} deg wide on the screen, 8-bit codes, background code 128"
     nwb = make(
         NWBFile,
         session_description=f"Planned presentation of the stimulus set {bundle.name}: nothing has been shown yet.",
-        identifier=content,
+        identifier=make.content,
         session_start_time=_day(config.day),
         file_create_date=_EPOCH,
         experiment_description="Visual stimuli and the order in which they are to be shown.",
@@ -100,11 +109,8 @@ def _file(bundle: Bundle) -> Any:
         description="The animal that is to see the stimuli; sex, age and species are for the laboratory to fill in.",
     )
     kind = GrayscaleImage if stimuli.shape[0] == 1 else RGBImage
-    images = [
-        make(kind, name=name, data=_pixels(stimuli, k), description=degrees)
-        for k, name in enumerate(stimuli.stimulus_ids)
-    ]
-    references = make(ImageReferences, name="order_of_images", data=images)
+    images = [make(kind, name=stimuli.stimulus_ids[0], data=_pixels(stimuli, 0), description=degrees)]
+    references = make(ImageReferences, name=ORDER, data=images)
     template = make(
         Images,
         name=IMAGES,
@@ -154,45 +160,21 @@ def _day(text: str) -> datetime.datetime:
         return _EPOCH
 
 
-def _pixels(stimuli: StimulusSet, position: int) -> Any:
-    """Return the codes of one image as a single chunk that is read when it is written."""
-    from hdmf.data_utils import AbstractDataChunkIterator, DataChunk
+def _pixels(stimuli: StimulusSet, position: int) -> NDArray[np.uint8]:
+    codes = stimuli.codes([position])[0]
+    return codes[0] if codes.shape[0] == 1 else np.ascontiguousarray(codes.transpose(1, 2, 0))
 
-    channels, height, width = stimuli.shape
-    shape = (height, width) if channels == 1 else (height, width, channels)
 
-    class OneImage(AbstractDataChunkIterator):
-        """The image as hdmf takes it."""
-
-        def __init__(self) -> None:
-            self.left = 1
-
-        def __iter__(self) -> Iterator[Any]:
-            return self
-
-        def __next__(self) -> Any:
-            if not self.left:
-                raise StopIteration
-            self.left = 0
-            codes = stimuli.codes([position])[0]
-            data = codes[0] if channels == 1 else codes.transpose(1, 2, 0)
-            return DataChunk(data=data, selection=tuple(slice(0, n) for n in shape))
-
-        def recommended_chunk_shape(self) -> None:
-            """Leave it to hdmf."""
-
-        def recommended_data_shape(self) -> tuple[int, ...]:
-            """Say how large the image is."""
-            return shape
-
-        @property
-        def dtype(self) -> Any:
-            """Say that pixels are 8-bit codes."""
-            return np.dtype("uint8")
-
-        @property
-        def maxshape(self) -> tuple[int, ...]:
-            """Say that the image does not grow."""
-            return shape
-
-    return OneImage()
+def _append_images(path: Path, stimuli: StimulusSet, space: uuid.UUID) -> None:
+    """Add all images but the first, stored as pynwb has stored that one."""
+    names = stimuli.stimulus_ids
+    with h5py.File(path, "r+") as file:
+        group = file[f"stimulus/templates/{IMAGES}"]
+        like = dict(group[names[0]].attrs)
+        for position, name in enumerate(names[1:], start=1):
+            added = group.create_dataset(name, data=_pixels(stimuli, position))
+            added.attrs.update({**like, "object_id": str(uuid.uuid5(space, f"image {name}"))})
+        attributes = dict(group[ORDER].attrs)
+        del group[ORDER]
+        listed = group.create_dataset(ORDER, data=[group[name].ref for name in names], dtype=h5py.ref_dtype)
+        listed.attrs.update(attributes)

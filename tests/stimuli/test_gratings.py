@@ -276,6 +276,7 @@ def test_what_is_finer_than_the_pixels_is_refused(pattern, words):
         (lambda: Grating(contrast=1.1), ValueError, "contrast .* of -1 or more and at most 1"),
         (lambda: Grating(orientation_deg=math.inf), ValueError, "orientation_deg"),
         (lambda: Gabor(sigma_deg=-1.0), ValueError, "sigma_deg"),
+        (lambda: Gabor(sigma_deg=1e200), ValueError, "sigma_deg .* at most 1000"),
         (lambda: Gabor(zero_mean=1), ValueError, "zero_mean .* give False or True"),
         (lambda: Radial(angular_cycles=2.5), ValueError, "angular_cycles .* a whole number"),
         (lambda: Radial(angular_cycles=0), ValueError, "angular_cycles"),

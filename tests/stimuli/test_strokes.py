@@ -82,7 +82,9 @@ def test_size_in_degrees_at_every_distance(distance_cm):
     ("make", "words"),
     [
         (lambda: Stroke(figure="square"), "figure of a stroke pattern is 'square': give 'bar' or"),
+        (lambda: Stroke(figure="x" * 1000), "'x{59}…: give 'bar'"),
         (lambda: Stroke(width_deg=0.0), "width_deg"),
+        (lambda: Stroke(radius_deg=1e-9), "radius_deg of a stroke pattern is 1e-09: give a finite number above 0.001"),
         (lambda: draw([Stroke(width_deg=0.05)], size_px=128), "a pixel is 0.0625 deg wide"),
         (lambda: draw([Stroke(radius_deg=3.0, x_deg=1.0)], size_px=128), "reaches 4.12 deg"),
     ],

@@ -59,10 +59,10 @@ def test_a_sample(npc, tmp_path):
 
 
 def test_a_grid_at_a_receptive_field(npc, tmp_path):
-    npc("grating", "--grid", "--set", "frequency_cpd=1,2", "--set", "orientation_deg=0,45,90", "--at", -1.5, 0.5,
+    npc("grating", "--grid", "--set", "frequency_cpd=1,2", "--set", "orientation_deg=0,45,90", "--at", -1.3, 0.4,
         "--aperture-deg", 2, "--edge-deg", 1, "--rgb", "--out", tmp_path / "made")  # fmt: skip
-    patterns = grid("grating", frequency_cpd=[1, 2], orientation_deg=[0, 45, 90], x_deg=-1.5, y_deg=0.5)
-    same(tmp_path / "made", draw(patterns, aperture=Aperture(2.0, 1.0, -1.5, 0.5), channels=3))
+    patterns = grid("grating", frequency_cpd=[1, 2], orientation_deg=[0, 45, 90], x_deg=-1.3, y_deg=0.4)
+    same(tmp_path / "made", draw(patterns, aperture=Aperture(2.0, 1.0, -1.3, 0.4), channels=3))
 
 
 def test_the_whole_curvature_family_and_ones_own_radii(npc, tmp_path):
@@ -114,6 +114,8 @@ def test_the_list_names_every_family_and_range(npc):
 def test_the_screen_has_three_options_or_none(npc, tmp_path):
     with pytest.raises(ValueError, match="--distance-cm is missing: a screen needs"):
         npc("gabor", "--screen", "640x480", "--width-cm", 40, "--out", tmp_path / "made")
+    with pytest.raises(ValueError, match="--screen and --distance-cm is missing"):
+        npc("gabor", "--width-cm", 40, "--out", tmp_path / "made")
     with pytest.raises(ValueError, match="--screen is 'big'; give width x height"):
         npc("gabor", "--screen", "big", "--width-cm", 40, "--distance-cm", 57, "--out", tmp_path / "made")
 
