@@ -20,13 +20,14 @@ _MOST_FAMILIES = 8
 class Predicted:
     """Responses (stimulus, site) in the order of the set; not a number where none was predicted."""
 
+    model: str
     sites: tuple[str, ...]
     row: dict[str, int]
     values: NDArray[np.float64]
     z: NDArray[np.float64]
 
     @classmethod
-    def of(cls, predictions: pd.DataFrame, ids: Sequence[str]) -> Predicted:
+    def of(cls, predictions: pd.DataFrame, ids: Sequence[str], model: str = "") -> Predicted:
         """Check a data frame of predictions and bring it into the order of the ids."""
         if not isinstance(predictions, pd.DataFrame):
             raise TypeError(
@@ -55,18 +56,19 @@ class Predicted:
         ordered = predictions.reindex(list(ids)).astype(np.float64)
         sd = ordered.std(ddof=0)
         z = (ordered - ordered.mean()) / sd.where(sd > 0)
-        return cls(tuple(map(str, predictions.columns)), known, ordered.to_numpy(), z.to_numpy())
+        return cls(model, tuple(map(str, predictions.columns)), known, ordered.to_numpy(), z.to_numpy())
 
     def words(self, name: str, target: str | None) -> str:
         """Word the prediction for one stimulus: of its target, or else of the site that it drives most for this set."""
         row = self.row[name]
+        said = "predicted" if not self.model else f"by {self.model}"
         if target in self.sites:
             value = self.values[row, self.sites.index(target)]
-            return "" if np.isnan(value) else f"{target} predicted {value:.4g}"
+            return "" if np.isnan(value) else f"{target} {said} {value:.4g}"
         if not len(self.sites) or np.isnan(self.z[row]).all():
             return ""
         best = int(np.nanargmax(self.z[row]))
-        return f"{self.sites[best]} predicted {self.values[row, best]:.4g} ({self.z[row, best]:+.1f} sd)"
+        return f"{self.sites[best]} {said} {self.values[row, best]:.4g} ({self.z[row, best]:+.1f} sd)"
 
     def columns(self, found: list[Group]) -> list[str]:
         """Name the families of the table of sites, with their counts."""

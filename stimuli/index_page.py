@@ -31,7 +31,7 @@ _NOT_TOLD = ("stimulus_id", "filename", "family", "target_site", "objective")
 
 def index_html(
     stimuli: StimulusSet,
-    predictions: pd.DataFrame | None = None,
+    predictions: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
     facts: Mapping[str, object] | None = None,
     *,
     title: str | None = None,
@@ -48,8 +48,9 @@ def index_html(
     stimuli : StimulusSet
         What to show. The columns family, target_site and objective group it; what differs between the images of a
         family stands below each, what does not above all.
-    predictions : DataFrame, optional
-        Predicted responses: one row a stimulus with its id as index, one column a site; stimuli may lack.
+    predictions : DataFrame or mapping of str to DataFrame, optional
+        Predicted responses: one row a stimulus with its id as index, one column a site; stimuli may lack. By the names
+        of the models where there are several.
     facts : mapping of str to object, optional
         What else to state at the end, such as the rig or the model.
     title : str, optional
@@ -77,7 +78,8 @@ def index_html(
     (True, True, True)
     """
     table = stimuli.table
-    predicted = None if predictions is None else Predicted.of(predictions, stimuli.stimulus_ids)
+    named = predictions if isinstance(predictions, Mapping) else {} if predictions is None else {"": predictions}
+    predicted = [Predicted.of(frame, stimuli.stimulus_ids, model) for model, frame in named.items()]
     whole = _groups.groups(table)
     shown = _groups.thin(whole, MOST_SHOWN)
     targets = {group.target for group in whole if group.target}
@@ -91,7 +93,6 @@ def index_html(
     ]
     height, width = stimuli.size_px
     scale = min(1.0, side / max(height, width))
-    rows = predicted.site_rows(table, whole) if predicted else []
     visible = {table["stimulus_id"].iloc[row] for group in shown for row in group.rows}
     return render(
         "stimuli",
@@ -100,8 +101,14 @@ def index_html(
         summary=_summary(stimuli),
         notes=list(_notes(len(stimuli), count, side, stimuli.size_px)),
         families=families,
-        sites=[{**row, "shown": row["best"] in visible} for row in rows],
-        site_columns=predicted.columns(whole) if predicted else [],
+        models=[
+            {
+                "name": each.model,
+                "columns": each.columns(whole),
+                "sites": [{**row, "shown": row["best"] in visible} for row in each.site_rows(table, whole)],
+            }
+            for each in predicted
+        ],
         facts=[*_own_facts(stimuli), *((str(name), str(value)) for name, value in (facts or {}).items())],
         tile=144 if count <= 400 else 112,
         width=max(1, round(width * scale)),
@@ -117,7 +124,7 @@ class _Pictures:
         self.table = stimuli.table
 
     def of(
-        self, group: _groups.Group, told: Sequence[str], predicted: Predicted | None, site: str | None
+        self, group: _groups.Group, told: Sequence[str], predicted: Sequence[Predicted], site: str | None
     ) -> Iterator[dict[str, Any]]:
         from markupsafe import Markup
 
@@ -128,7 +135,7 @@ class _Pictures:
                 "id": name,
                 "source": Markup(source),  # letters and digits: to escape megabytes takes seconds
                 "alt": f"{name}, {group.title}",
-                "predicted": predicted.words(name, site) if predicted else "",
+                "predicted": [words for each in predicted if (words := each.words(name, site))],
                 "said": [f"{key} {value}" for key in told if (value := cell_text(self.table[key].iloc[row]))],
             }
 
@@ -138,7 +145,7 @@ def _family(
     shown: list[_groups.Group],
     whole: list[_groups.Group],
     pictures: _Pictures,
-    predicted: Predicted | None,
+    predicted: Sequence[Predicted],
     site: str | None,
     count: int,
     place: int,

@@ -144,7 +144,7 @@ def export_set(
         say("writing report.html")
         told = {**readme_rig.facts(bundle), **(facts or {})}
         bare = saved.table.drop(columns=[name for name in saved.table if name not in plain])
-        page = index_html(saved._replace(table=bare), next(iter(tables.values()), None), told, title=bundle.name)
+        page = index_html(saved._replace(table=bare), tables, told, title=bundle.name)
         (place / "report.html").write_text(page, encoding="utf-8", newline="\n")
         _records.write_checksums(place)
         config = {"sequence": order.config, "display": screen, "position_deg": position, "rigs": list(modules)}

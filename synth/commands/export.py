@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from synth.commands.options import AsJson, Device, Out, Overwrite, Quiet, Seed, finish
+from synth.commands.predicted import predicted_by
 from synth.commands.screen import DistanceCm, Screen, WidthCm, screen_from
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from stimuli import Display, StimulusSet
+    from stimuli import Display
     from stimuli.sequence import PresentationOrder, SequenceConfig
 
 
@@ -118,7 +116,7 @@ def export(
     display = _display(shown.display, screen_from(screen, width_cm, distance_cm), refresh_hz, gamma, pixel_values)
     with Progress(quiet) as progress:
         shown = with_gray_control(shown) if model else shown
-        predictions, facts = _predict(shown, model or [], device, progress.stage)
+        predictions, facts = predicted_by(shown, model or [], device, progress.stage)
         folder = export_set(
             shown,
             out,
@@ -165,26 +163,3 @@ def _display(
             f"--{option} describes a screen and the set has none; give --screen, --width-cm, --distance-cm"
         )
     return display if display is None else dataclasses.replace(display, **changes)
-
-
-def _predict(
-    stimuli: StimulusSet, folders: Sequence[Path], device: str | None, say: Any
-) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return what each model predicts for the images, and where the models come from."""
-    import pandas as pd
-
-    from neural_fits import load_model
-    from stimuli.provenance import sha256_file
-    from synth._predictions import predict_on
-
-    predictions, facts = {}, {}
-    for folder in folders:
-        name = folder.resolve().name
-        if name in predictions:
-            raise ValueError(f"two models are in folders of the name {name!r}; rename one, the name tells them apart")
-        say(f"predicting with {name}")
-        model = load_model(folder)
-        responses = predict_on(model, stimuli, device)
-        predictions[name] = pd.DataFrame(responses, index=stimuli.stimulus_ids, columns=list(model.site_ids))
-        facts[f"model {name}"] = f"{model.info.unit}; sha256 of model.json {sha256_file(folder / 'model.json')}"
-    return predictions, facts

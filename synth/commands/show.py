@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from synth.commands.options import AsJson, Device, Overwrite, finish
+from synth.commands.predicted import predicted_by
 
 FILES = ("contact_sheet.png", "index.html")
 
@@ -18,7 +19,8 @@ def show(
         Path | None, typer.Option("--out", "-o", help="Folder to write; by default beside the set, NAME_show.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Model whose predicted responses stand below the pictures.")
+        list[Path] | None,
+        typer.Option(help="Model whose predicted responses stand below the pictures; repeat for validators."),
     ] = None,
     columns: Annotated[int | None, typer.Option(min=1, max=100, help="Pictures in a row of the contact sheet.")] = None,
     side_px: Annotated[
@@ -31,10 +33,8 @@ def show(
 ) -> None:
     """Show a stimulus set: contact_sheet.png and index.html, a page of its own without scripts, grouped by family.
 
-    Example: npc show round1/synthesized --model validator
+    Example: npc show round1/synthesized --model driver --model validator
     """
-    import pandas as pd
-
     from stimuli import StimulusSet
     from stimuli.contact_sheet import save_contact_sheet
     from stimuli.files import atomic_folder, atomic_write, made_of, require_free
@@ -44,14 +44,7 @@ def show(
     target = place.parent / f"{place.name}_show" if out is None else out
     require_free(target, overwrite, made_of(*FILES))
     shown = StimulusSet.load(stimuli)
-    predictions = facts = None
-    if model is not None:
-        from neural_fits import load_model
-        from synth._predictions import predict_on
-
-        fitted = load_model(model)
-        predictions = pd.DataFrame(predict_on(fitted, shown, device), index=shown.stimulus_ids, columns=fitted.site_ids)
-        facts = {"predicted by": model.resolve().name}
+    predictions, facts = predicted_by(shown, model or [], device)
     with atomic_folder(target, overwrite, made_of(*FILES)) as folder:
         save_contact_sheet(shown, folder / FILES[0], columns=columns, side_px=side_px)
         atomic_write(folder / FILES[1], index_html(shown, predictions, facts))

@@ -44,17 +44,22 @@ def test_sheet_and_page_stand_beside_the_set(folder):
 def test_predictions_of_a_model_stand_below_the_pictures(folder, tmp_path, tiny_model):
     natural = natural_photos(6, 64)
     model = tiny_model(size_px=(64, 64), size_deg=8.0)
+    models = []
+    for name in ("driver", "judge"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text("{}")
+        models += ["--model", tmp_path / name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("neural_fits.load_model", lambda path: model)
-        done = npc(
-            folder / "natural", "--out", tmp_path / "o", "--model", tmp_path / "driver", "--device", "cpu", "--json"
-        )
+        done = npc(folder / "natural", "--out", tmp_path / "o", *models, "--device", "cpu", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"stimuli": 6, "page": str(tmp_path / "o" / "index.html")}
     page = (tmp_path / "o" / "index.html").read_text("utf-8")
     best = float(np.max(model.predict(natural)[:, 0]))
     assert f'<th scope="row">a</th><td>{best:.4g}</td>' in page
-    assert "<td>driver</td>" in page
+    assert "Largest predicted response, by driver" in page
+    assert "Largest predicted response, by judge" in page
+    assert page.count(" by judge ") == 6  # one below each picture, beside the driver's
 
 
 def test_nothing_is_left_when_something_is_wrong(folder, tmp_path):
