@@ -61,14 +61,16 @@ class Predicted:
     def words(self, name: str, target: str | None) -> str:
         """Word the prediction for one stimulus: of its target, or else of the site that it drives most for this set."""
         row = self.row[name]
-        said = "predicted" if not self.model else f"by {self.model}"
         if target in self.sites:
             value = self.values[row, self.sites.index(target)]
-            return "" if np.isnan(value) else f"{target} {said} {value:.4g}"
+            return "" if np.isnan(value) else self._said(target, f"{value:.4g}")
         if not len(self.sites) or np.isnan(self.z[row]).all():
             return ""
         best = int(np.nanargmax(self.z[row]))
-        return f"{self.sites[best]} {said} {self.values[row, best]:.4g} ({self.z[row, best]:+.1f} sd)"
+        return self._said(self.sites[best], f"{self.values[row, best]:.4g} ({self.z[row, best]:+.1f} sd)")
+
+    def _said(self, site: str | None, value: str) -> str:
+        return f"{self.model}: {site} {value}" if self.model else f"{site} predicted {value}"
 
     def columns(self, found: list[Group]) -> list[str]:
         """Name the families of the table of sites, with their counts."""

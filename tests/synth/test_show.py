@@ -59,7 +59,7 @@ def test_predictions_of_a_model_stand_below_the_pictures(folder, tmp_path, tiny_
     assert f'<th scope="row">a</th><td>{best:.4g}</td>' in page
     assert "Largest predicted response, by driver" in page
     assert "Largest predicted response, by judge" in page
-    assert page.count(" by judge ") == 6  # one below each picture, beside the driver's
+    assert page.count("<span>judge: ") == 6  # one below each picture, beside the one of the driver
 
 
 def test_nothing_is_left_when_something_is_wrong(folder, tmp_path):
