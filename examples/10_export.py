@@ -88,10 +88,9 @@ def main() -> None:
         progress=print,
     )
     print((folder / "README_RIG.txt").read_text().split("START:")[0])
-    table = StimulusSet.load(folder).table
-    site = driver.site_ids[0]
-    print(f"mean prediction for {site} by the driver:")
-    print(table.groupby("family")[f"predicted_{site}"].agg(["count", "mean"]).round(2).to_string())
+    site, family = driver.site_ids[0], stimuli.table.set_index("stimulus_id")["family"]
+    both = pd.DataFrame({name: frame[site] for name, frame in predictions.items()})
+    print(f"mean prediction for {site}:\n{both.groupby(family).mean().round(2).to_string()}")
 
     # 4. After the session: the log says what was shown. Broken trials stay in it, marked, and came again later.
     log_path = options.out / "run.csv"

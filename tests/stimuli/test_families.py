@@ -267,17 +267,18 @@ def test_pixels_are_means_over_their_area(name):
 def test_a_degree_is_ppd_pixels_at_every_distance(name, distance_cm):
     """What is at a place in degrees lies ppd times as many pixels from the middle, right and up."""
     display = Display(resolution_px=(640, 480), width_cm=53.0, distance_cm=distance_cm)
+    ppd = 2 * distance_cm * math.tan(math.radians(0.5)) * 640 / 53.0
     slow = {key: 0.5 for key in FAMILIES[name].ranges if key == "frequency_cpd"}
     pattern = one(name, 3, **slow, x_deg=0.7, y_deg=-0.4)
-    side = round(9.0 * display.ppd)
-    codes = draw([pattern], size_deg=side / display.ppd, display=display).codes()[0, 0]
+    side = round(9.0 * ppd)
+    codes = draw([pattern], size_deg=side / ppd, display=display).codes()[0, 0]
     assert codes.shape == (side, side)
     for right, up in np.random.default_rng(1).uniform(-2.0, 2.0, (40, 2)):
-        column = math.floor(side / 2 + right * display.ppd)
-        row = math.floor(side / 2 - up * display.ppd)
+        column = math.floor(side / 2 + right * ppd)
+        row = math.floor(side / 2 - up * ppd)
         fine = (np.arange(20) + 0.5) / 20
-        x = (column + fine - side / 2) / display.ppd
-        y = (side / 2 - row - fine) / display.ppd
+        x = (column + fine - side / 2) / ppd
+        y = (side / 2 - row - fine) / ppd
         if math.hypot(right - 0.7, up + 0.4) > 1.0 or name in ("grating", "gabor", "stroke", "contour"):
             expected = pattern.signal(x[None, :], y[:, None]).mean()
             assert codes[row, column] / 127.5 - 1 == pytest.approx(expected, abs=0.06)
