@@ -24,9 +24,9 @@ from pathlib import Path
 
 from stimuli import Display, StimulusSet
 from stimuli.export.export_set import RIGS, export_set
-from stimuli.noise import pink_noise
 from stimuli.provenance import sha256_file
 from stimuli.sequence import SequenceConfig
+from stimuli.textures import pink_noise
 
 PART = 250
 

@@ -15,10 +15,10 @@ from stimuli.competitors import affine_copies, contrast_copies, cropped_copies
 from stimuli.contact_sheet import save_contact_sheet
 from stimuli.families import FAMILIES, draw, grid, sample
 from stimuli.files import atomic_write
-from stimuli.noise import phase_scrambled, pink_noise
 from stimuli.scenes import scenes
 from stimuli.shape_file import OutlineShape
 from stimuli.strokes import FIGURES
+from stimuli.textures import phase_scrambled, pink_noise
 
 HERE = Path(__file__).parent
 START, END = "<!-- families: written by make_families.py -->", "<!-- end of families -->"

@@ -25,8 +25,8 @@ from stimuli.families import draw, sample
 from stimuli.files import atomic_write
 from stimuli.gray import with_gray_control
 from stimuli.index_page import index_html
-from stimuli.noise import phase_scrambled
 from stimuli.scenes import scenes
+from stimuli.textures import phase_scrambled
 from synth import Stretch, recipe, synthesize
 from synth.texture_metamers import TextureConfig, texture_metamers
 

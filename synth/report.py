@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from stimuli.files import atomic_write
+from stimuli.templating import render
 from synth import _report_methods as methods
 from synth import _report_plots as plots
 from synth import _report_rows as rows_of
@@ -62,21 +62,13 @@ def render_report(
     --------
     >>> page = render_report(report, facts={"recipe": "robust"})  # doctest: +SKIP
     """
-    import jinja2
-
     _check(report)
     shown = {family: rows_of.spread(rows, MOST_TARGETS) for family, rows in rows_of.families(report).items()}
     pictures = encode([wanted for rows in shown.values() for wanted in wanted_pictures(report, rows)])
-    templates = files("synth").joinpath("templates")
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: templates.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     told = facts or {}
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "synth",
+        "report.html.j2",
         title=title,
         recorded=rows_of.recorded(report),
         statements=[methods.statement(report, family) for family in shown],

@@ -19,7 +19,7 @@ all("img").forEach(each => each.loading = "eager");
 Promise.allSettled(all("img").map(each => each.decode())).then(() => parent.postMessage({
   width: innerWidth, client: root.clientWidth, scroll: root.scrollWidth,
   images: all("img").length, broken: all("img").filter(e => !e.complete || !e.naturalWidth).map(e => e.alt),
-  small: all("img").filter(e => e.clientWidth < LEAST).map(e => e.alt),
+  small: all("SELECTOR").filter(e => e.clientWidth < LEAST).map(e => e.alt),
   outside: all("main *").filter(e => !e.closest(".scroll *, svg *") && e.getBoundingClientRect().right > innerWidth + 1)
     .map(e => e.outerHTML.slice(0, 80)),
   over: all("figure").filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.id)}, "*"));
@@ -33,11 +33,11 @@ FLAGS = (
 )
 
 
-def browse(source, folder, widths=(1280, 390), least_px=90):
+def browse(source, folder, widths=(1280, 390), selector="img", least_px=90):
     """Return what was broken, small, outside the page or over its neighbor at each width, and what the console said."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on PATH: the page was not looked at in a browser")
-    probe = PROBE.replace("LEAST", str(least_px))
+    probe = PROBE.replace("LEAST", str(least_px)).replace("SELECTOR", selector)
     folder.joinpath("page.html").write_text(source.replace("</body>", probe), encoding="utf-8")
     frames = "".join(f'<iframe src="page.html" width="{width}" height="900"></iframe>' for width in widths)
     folder.joinpath("frames.html").write_text(FRAMES.replace("FRAMES", frames), encoding="utf-8")

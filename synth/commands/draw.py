@@ -127,8 +127,8 @@ def _drawn(
     progress: Progress,
 ) -> StimulusSet:
     from stimuli import families
-    from stimuli.noise import pink_noise
     from stimuli.shape_file import read_shapes
+    from stimuli.textures import pink_noise
 
     if (shapes is not None) != (family == "outline"):
         raise ValueError(f"--shapes is for the family outline, and needed there; got the family {family}")
@@ -149,7 +149,7 @@ def _scrambled(
 ) -> StimulusSet:
     from stimuli import StimulusSet
     from stimuli.apertures import apply_aperture
-    from stimuli.noise import phase_scrambled
+    from stimuli.textures import phase_scrambled
 
     _refuse("phase_scrambled", values, grid)
     if source is None:

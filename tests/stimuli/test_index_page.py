@@ -3,23 +3,19 @@
 import base64
 import io
 import re
-import sys
 from html import unescape
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import browse
 from PIL import Image
 
 from stimuli import Display, StimulusSet, index_page
 from stimuli._groups import Group, groups, thin
 from stimuli._thumbnails import data_uri, picture
 from stimuli.index_page import cell_text, index_html
-
-sys.path.append(str(Path(__file__).parents[1]))  # tests are no package
-from browser import browse
 
 EVIL = "<script>alert('x')</script>\"&"
 

@@ -5,19 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-
-from neural_fits.recordings import SiteRecordings
-from synth._recorded_scores import _mean_of_trials
-from synth.control import evaluate_control
-from synth.objectives import OneHot, Stretch
-
-sys.path.append(str(Path(__file__).parent))  # tests are no package
 from control_truth import (
     ACHIEVED,
     LEVELS,
@@ -37,6 +28,11 @@ from control_truth import (
     record,
     softmax_at,
 )
+
+from neural_fits.recordings import SiteRecordings
+from synth._recorded_scores import _mean_of_trials
+from synth.control import evaluate_control
+from synth.objectives import OneHot, Stretch
 
 
 def test_stretch_numbers_are_those_planted():

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-
-from neural_fits.recordings import SiteRecordings
-from synth._control_tables import ends
-from synth.control import evaluate_control
-from synth.image_objectives import Custom, Diversity, LayerUnit, MinimalContrast
-from synth.objectives import OneHot, SiteScale, Stretch
-from synth.report import render_report
-from synth.site_objectives import Contrast, Pattern, Suppress
-
-sys.path.append(str(Path(__file__).parent))  # tests are no package
 from control_truth import (
     ACHIEVED,
     LEVELS,
@@ -37,6 +25,14 @@ from control_truth import (
     noisy,
     record,
 )
+
+from neural_fits.recordings import SiteRecordings
+from synth._control_tables import ends
+from synth.control import evaluate_control
+from synth.image_objectives import Custom, Diversity, LayerUnit, MinimalContrast
+from synth.objectives import OneHot, SiteScale, Stretch
+from synth.report import render_report
+from synth.site_objectives import Contrast, Pattern, Suppress
 
 IMAGE_OBJECTIVES = [
     LayerUnit("conv1", 3),

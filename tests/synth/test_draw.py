@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from stimuli import StimulusSet
 from stimuli.apertures import Aperture
 from stimuli.families import FAMILIES, draw, grid, sample
-from stimuli.noise import phase_scrambled, pink_noise
+from stimuli.textures import phase_scrambled, pink_noise
 from synth.commands import draw as command
 
 
@@ -126,7 +126,7 @@ def test_the_screen_has_three_options_or_none(npc, tmp_path):
         ("", "needs the name of a family"),
         ("gabr", "no family 'gabr': did you mean 'gabor'"),
         ("pinknoise", "did you mean 'pink_noise'"),
-        ("gabor --set contrst=1", "did you mean 'contrast'"),
+        ("gabor --set cntrast=1", "did you mean 'contrast'"),
         ("gabor --set contrast", "--set got 'contrast'; give NAME=VALUE"),
         ("gabor --set contrast=", "--set got 'contrast='"),
         ("gabor --set contrast=high", "'high' in 'contrast=high' is not a number"),

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import html
 import itertools
-import json
-import os
 import re
-import shutil
-import subprocess
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import browse
 
 from stimuli import StimulusSet
 from synth._report_pictures import SHOWN_CSS_PX
@@ -305,48 +302,8 @@ def test_words_of_numbers():
     assert [p_text(p) for p in (0.0009, 0.0316, 1.0, np.nan)] == ["< .001", ".032", "1.000", "–"]
 
 
-PROBE = """<script>addEventListener("load", () => {
-const root = document.documentElement, all = selector => [...document.querySelectorAll(selector)];
-all("details").forEach(each => each.open = true);
-parent.postMessage({width: innerWidth, client: root.clientWidth, scroll: root.scrollWidth,
-  images: all("img").length, broken: all("img").filter(e => !e.complete || !e.naturalWidth).map(e => e.alt),
-  small: all(".strip img").filter(e => e.clientWidth < LEAST).map(e => e.alt),
-  outside: all("main *").filter(e => !e.closest(".scroll *, svg *") && e.getBoundingClientRect().right > innerWidth + 1)
-    .map(e => e.outerHTML.slice(0, 80))}, "*");
-});</script></body>""".replace("LEAST", str(SHOWN_CSS_PX))
-FRAMES = """<!DOCTYPE html><body><pre id="found"></pre><script>const found = [];
-addEventListener("message", e => { found.push(e.data);
-  document.getElementById("found").textContent = JSON.stringify(found); });</script>FRAMES</body>"""
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def browse(source, folder, widths=(1280, 390)):
-    """Show a page in frames of several widths; return what the probe saw in each, and what the console said."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on PATH: the page was not looked at in a browser")
-    folder.joinpath("page.html").write_text(source.replace("</body>", PROBE), encoding="utf-8")
-    frames = "".join(f'<iframe src="page.html" width="{width}" height="900"></iframe>' for width in widths)
-    folder.joinpath("frames.html").write_text(FRAMES.replace("FRAMES", frames), encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    flags += (
-        "--disable-component-update --disable-sync --enable-logging=stderr --v=0 --virtual-time-budget=8000 --dump-dom"
-    )
-    command = [CHROMIUM, *flags.split(), f"--user-data-dir={folder / 'profile'}", (folder / "frames.html").as_uri()]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        found = re.search(r'<pre id="found">(\[.*?\])</pre>', done.stdout, re.S)
-        problem = "" if found else f"it ended with code {done.returncode}: {done.stderr[-500:]}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = repr(error)
-    if problem:  # it is there: in continuous integration the page must be looked at
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"Chromium did not show the page; {problem}")
-    seen = {each["width"]: each for each in json.loads(html.unescape(found.group(1)))}
-    assert set(seen) == set(widths)
-    return seen, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 def test_page_is_whole_in_a_browser_at_two_widths(source, tmp_path):
-    seen, console = browse(source, tmp_path)
+    seen, console = browse(source, tmp_path, selector=".strip img", least_px=SHOWN_CSS_PX)
     assert console == []
     for width, page in seen.items():
         assert page["images"] > 30
@@ -361,7 +318,7 @@ def test_the_browser_would_see_what_is_wrong(tmp_path):
         '<!DOCTYPE html><body><main><p style="width:600px">x</p><div class="strip"><img alt="lost" src="data:image/png;'
     )
     wrong += 'base64,AAAA" width="20"></div></main><script>console.error("planted")</script></body>'
-    seen, console = browse(wrong, tmp_path)
+    seen, console = browse(wrong, tmp_path, selector=".strip img", least_px=SHOWN_CSS_PX)
     assert len(console) == 2
     assert [page["broken"] for page in seen.values()] == [["lost"], ["lost"]]
     assert [page["small"] for page in seen.values()] == [["lost"], ["lost"]]

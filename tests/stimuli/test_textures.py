@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stimuli import Display, StimulusSet, natural_photos
 from stimuli.apertures import Aperture
-from stimuli.noise import noise_plane, phase_scrambled, pink_noise, scrambled
+from stimuli.textures import noise_plane, phase_scrambled, pink_noise, scrambled
 
 
 @pytest.fixture(scope="module")
