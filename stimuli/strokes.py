@@ -57,7 +57,7 @@ class Stroke(Pattern):
     """
     A figure of lines of even width with round ends: 1 on the lines, 0 elsewhere.
 
-    The kinds of figure are those of Hegdé & Van Essen (2000, Journal of Neuroscience 20, recalled as RC61; 2007, Cerebral Cortex
+    The kinds of figure are those of Hegdé & Van Essen (2000, Journal of Neuroscience 20; 2007, Cerebral Cortex
     17, 1100): bar, tristar, cross, star, acute_angle (45 deg), right_angle, obtuse_angle (135 deg), quarter_arc,
     half_arc, three_quarter_arc and circle. Sizes and proportions are ours. Rays run from the middle to a circle, the
     vertex and the ends of an angle lie on it, and an arc is a part of it.
