@@ -27,7 +27,8 @@ from synth.closed_loop import (
     next_round,
     start_loop,
 )
-from synth.commands.loop import loop, plan
+from synth.commands.loop import loop as loop_command
+from synth.commands.loop import plan as plan_command
 
 TINY = LoopConfig(
     rounds=2,
@@ -375,8 +376,8 @@ def test_a_damaged_loop_says_so(tmp_path):
 @pytest.fixture
 def npc():
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(loop)
-    app.command()(plan)
+    app.command("loop")(loop_command)
+    app.command("plan")(plan_command)
 
     def call(*arguments):
         result = CliRunner().invoke(app, [*map(str, arguments), "--quiet"], catch_exceptions=True)
@@ -439,8 +440,8 @@ def test_a_plan_becomes_a_loop(looped, natural, npc, tmp_path):
     driver, known = looped / "round1" / "driver", looped / "recordings_natural.nc"
     # a command without --quiet
     app = typer.Typer()
-    app.command()(loop)
-    app.command()(plan)
+    app.command("loop")(loop_command)
+    app.command("plan")(plan_command)
     arguments = ["plan", str(driver), "--minutes", "5", "--targets", "2", "--images", "1", "--out", str(plan)]
     result = CliRunner().invoke(app, [*arguments, "--recordings", str(known), "--min-ev", "-1", "--json"])
     assert result.exit_code == 0, result.output
