@@ -24,9 +24,9 @@ from stimuli.sequence import PresentationOrder, SequenceConfig
 from synth import Stretch, recipe, synthesize
 
 
-def comparison(model, natural: StimulusSet, display: Display, size_px: int, count: int, steps: int) -> StimulusSet:
-    """Put photographs, gratings and images synthesized for two sites into one set for this screen."""
-    size_deg = size_px / display.ppd  # so that a pixel of the file is a pixel of the screen
+def comparison(model, natural: StimulusSet, count: int, steps: int) -> StimulusSet:
+    """Put photographs, gratings and images synthesized for two sites into one set for the screen of the photographs."""
+    size_deg, size_px, display = natural.size_deg, natural.size_px[1], natural.display
     aperture = Aperture(0.45 * size_deg, 0.1 * size_deg)
     patterns = sample("grating", count, seed=1, frequency_cpd=(2 / size_deg, 8 / size_deg))
     gratings = draw(patterns, size_deg=size_deg, size_px=size_px, aperture=aperture, channels=3, display=display)
@@ -62,15 +62,16 @@ def main() -> None:
     size_px, photographs, count, steps = (64, 90, 4, 10) if options.small else (128, 640, 20, 100)
 
     # 1. Two models that saw different photographs: the driver makes images, the judge only predicts them.
-    natural = natural_photos(photographs, size_px)
+    display = Display(resolution_px=(1920, 1080), width_cm=53.0, distance_cm=57.0, refresh_hz=60.0)
+    size_deg = size_px / display.ppd  # so that a pixel of the file is a pixel of the screen
+    natural = natural_photos(photographs, size_px).on_screen(display, size_deg=size_deg)
     brain = SimulatedBrain(natural, n_sites=4)
     recorded = brain.record(natural, n_repeats=6)
     driver = fit_sites(natural, recorded, split="A", backbone="efficientnet-lite0")
     judge = fit_sites(natural, recorded, split="B", backbone="efficientnet-lite1")
 
-    # 2. A set for a screen, with the gray control, and what both models expect.
-    display = Display(resolution_px=(1920, 1080), width_cm=53.0, distance_cm=57.0, refresh_hz=60.0)
-    stimuli = with_gray_control(comparison(driver, natural, display, size_px, count, steps))
+    # 2. A set for the same screen, with the gray control, and what both models expect.
+    stimuli = with_gray_control(comparison(driver, natural, count, steps))
     predictions = {
         name: pd.DataFrame(model.predict(stimuli), index=stimuli.stimulus_ids, columns=list(model.site_ids))
         for name, model in {"driver": driver, "judge": judge}.items()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neural_fits.image_size import same_size_deg
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet
 from stimuli.hints import did_you_mean
@@ -88,7 +89,7 @@ def appearance_effect(before: StimulusSet, after: StimulusSet, model: SiteModel 
     Raises
     ------
     ValueError
-        If the sets have other ids, or images of another size than the model.
+        If the sets have other ids, or images of another size in pixels or degrees than each other or the model.
 
     Examples
     --------
@@ -103,13 +104,18 @@ def appearance_effect(before: StimulusSet, after: StimulusSet, model: SiteModel 
     >>> appearance_effect(same, same, model).table["change_sd"].tolist()
     [0.0, 0.0, 0.0]
     """
-    ids = before.stimulus_ids
-    missing = [name for name in ids if name not in set(after.stimulus_ids)]
+    ids, there = before.stimulus_ids, set(after.stimulus_ids)
+    missing = [name for name in ids if name not in there]
     if missing or len(after) != len(before):
         named = f"; {missing[0]!r} is missing: {did_you_mean(missing[0], after.stimulus_ids)}" if missing else ": "
         raise ValueError(
             f"{before.name!r} has {len(before)} stimuli before and {len(after)} after the change{named}give two sets "
             "of the same stimuli."
+        )
+    if not same_size_deg(before.size_deg, after.size_deg):
+        raise ValueError(
+            f"{before.name!r} is {before.size_deg:g} deg wide before and {after.size_deg:g} deg after the change: give "
+            "two sets of one size."
         )
     old = model.predict(before).astype(np.float64)
     new = model.predict(after.select(ids)).astype(np.float64)

@@ -26,7 +26,8 @@ def group_labels(stimuli: StimulusSet, column: str) -> NDArray[np.generic]:
     stimuli : StimulusSet
         The images.
     column : str
-        Column of ``stimuli.table``; where ``"photograph"`` is absent each stimulus is its own group.
+        Column of ``stimuli.table``. A stimulus without a label there is a group of its own, and so is every stimulus
+        where the column ``"photograph"`` is absent.
 
     Returns
     -------
@@ -37,11 +38,18 @@ def group_labels(stimuli: StimulusSet, column: str) -> NDArray[np.generic]:
     ------
     ValueError
         When a column asked for by another name is absent.
+
+    Examples
+    --------
+    >>> table = {"stimulus_id": ["a", "b", "c"], "photograph": ["lake", "lake", None]}
+    >>> group_labels(StimulusSet.from_arrays(np.zeros((3, 1, 4, 4)), table), "photograph").tolist()
+    ['lake', 'lake', 'c']
     """
     table = stimuli.table
-    if column in table:  # a stimulus without a label is a group of its own
-        named = table[column].notna().to_numpy()
-        return np.where(named, table[column].astype(str).to_numpy(str), np.asarray(stimuli.stimulus_ids))
+    if column in table:
+        # From Python strings: pandas would cut labels to one letter as soon as one of them is missing.
+        cells = zip(table[column].notna(), table[column], stimuli.stimulus_ids, strict=True)
+        return np.array([str(label) if named else stimulus for named, label, stimulus in cells], dtype=str)
     if column != "photograph":  # asked for by name, so its absence is a mistake
         hint = did_you_mean(column, list(table.columns))
         raise ValueError(

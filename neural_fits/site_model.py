@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from neural_fits._scores_json import scores_from_json, scores_to_json
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor, for_image_batches
+from neural_fits.image_size import require_image_size, require_size_px
 from neural_fits.readout import LinearReadout
 from stimuli import StimulusSet
 from stimuli.files import atomic_folder, made_of
@@ -90,7 +91,7 @@ class _Predictor(nn.Module):
         Parameters
         ----------
         stimuli : StimulusSet
-            Images of the size the model was fitted on.
+            Images of the size, in pixels and degrees, that the model was fitted on.
         batch_size : int
             Images a pass.
 
@@ -98,7 +99,13 @@ class _Predictor(nn.Module):
         -------
         ndarray, (stimulus, site)
             Responses in the recording's unit, float32.
+
+        Raises
+        ------
+        ValueError
+            For images of another size.
         """
+        require_image_size(stimuli, self.info.size_px, self.info.size_deg)
         device = next(self.buffers()).device
         parts = for_image_batches(lambda _, images: self(images).cpu().numpy(), stimuli, batch_size, device)
         return np.concatenate(parts)
@@ -238,11 +245,7 @@ class SiteModel(_Predictor):
         ValueError
             For images of another size.
         """
-        if tuple(images.shape[-2:]) != self.info.size_px:
-            raise ValueError(
-                f"images are {images.shape[-2]} x {images.shape[-1]} px, the model was fitted on "
-                f"{self.info.size_px[0]} x {self.info.size_px[1]} px; resize them"
-            )
+        require_size_px((images.shape[-2], images.shape[-1]), self.info.size_px)
         return self.readout(self.extractor(images))
 
     def _members(self) -> list[SiteModel]:
@@ -260,11 +263,9 @@ class SiteModel(_Predictor):
         }
 
     def __repr__(self) -> str:
-        return (
-            f"SiteModel({len(self.site_ids)} sites, {self.extractor.backbone.name} "
-            f"{'+'.join(self.extractor.layers_read)}, "
-            f"{self.info.size_px[0]} x {self.info.size_px[1]} px, unit {self.info.unit!r})"
-        )
+        height, width = self.info.size_px
+        read = f"{self.extractor.backbone.name} {'+'.join(self.extractor.layers_read)}"
+        return f"SiteModel({len(self.site_ids)} sites, {read}, {height} x {width} px, unit {self.info.unit!r})"
 
 
 class Ensemble(_Predictor):
@@ -273,8 +274,7 @@ class Ensemble(_Predictor):
     Parameters
     ----------
     members : sequence of SiteModel or Ensemble
-        Models of the same sites and image size, fitted on different networks, layers, mappings or images; the members
-        of an ensemble count one by one.
+        Models of the same sites and image size, fitted in different ways; members of an ensemble count one by one.
     scores : DataFrame, optional
         Cross-validated scores of the mean, one row a site.
     provenance : dict, optional

@@ -14,7 +14,7 @@ def count_in_windows(
     Parameters
     ----------
     times_s : ndarray
-        Spike times in s, in any order.
+        Spike times in s, in any order; NaN, with which arrays of several sites are padded, is no spike.
     onsets_s : ndarray
         Onsets in s, shape (presentation,); no NaN.
     window_ms : tuple of float
@@ -31,6 +31,7 @@ def count_in_windows(
     [2, 0]
     """
     times = np.asarray(times_s, dtype=np.float64)
+    times = times[~np.isnan(times)]  # a comparison with NaN is false: it would pass for sorted
     if (np.diff(times) < 0).any():
         times = np.sort(times)
     start, end = onsets_s + window_ms[0] / 1000, onsets_s + window_ms[1] / 1000

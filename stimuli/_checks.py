@@ -9,10 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from stimuli import _table, png
-from stimuli.appearance import quantize
+from stimuli.appearance import ROUNDING, quantize
 from stimuli.provenance import sha256_bytes
-
-_ROUNDING = 0.5 / 255.0  # an excursion of less than half a code from [0, 1] is rounding, more is a mistake
 
 
 def as_codes(images: ArrayLike) -> NDArray[np.uint8]:
@@ -27,7 +25,7 @@ def as_codes(images: ArrayLike) -> NDArray[np.uint8]:
         codes: NDArray[np.uint8] = array.copy()
     elif np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())
-        if low < -_ROUNDING or high > 1.0 + _ROUNDING:
+        if low < -ROUNDING or high > 1.0 + ROUNDING:
             raise ValueError(
                 f"The images range from {low:g} to {high:g} where [0, 1] is expected: scale them, or clip them with "
                 "quantize."

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stimuli.appearance import beyond_range
+
 Image = NDArray[np.float64]
+
+
+def rms_contrast(image: NDArray[np.uint8] | Image) -> float:
+    """Give the contrast of a whole image: standard deviation over pixels and channels, in units of [0, 1]."""
+    return float(np.std(image) / (255.0 if image.dtype == np.uint8 else 1.0))
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,8 @@ class Window:
         return np.asarray((1.0 - self.mask) * outside + self.mask * image)
 
     def clipped(self, image: Image) -> float:
-        """Return the fraction of the values inside the window that lie outside [0, 1]."""
-        return float(np.mean(((image < 0.0) | (image > 1.0))[:, self.mask > 0]))
+        """Return the fraction of the values inside the window that 8 bits cannot hold."""
+        return float(np.mean(beyond_range(image)[:, self.mask > 0]))
 
     def solve(self, original: Image, image: Image, mean: float | None, rms: float | None) -> Image | None:
         """
@@ -82,22 +89,25 @@ def largest_shared(
     Return the largest contrast, up to `rms`, at which no member is clipped in more than `limit` of its values.
 
     Beside it comes the position of the member that set it, None where it was not lowered; no contrast is None where
-    none suits that member. A lower contrast clips fewer values, so the search halves.
+    none suits that member. A lower contrast clips fewer values, so the search halves. What a member cannot have at all,
+    since the edge of the window alone has more, is too low for it and no reason to go lower.
     """
 
-    def suits(position: int, contrast: float) -> bool:
+    def clips(position: int, contrast: float) -> bool | None:
         image = solve(position, contrast)
-        return image is not None and window.clipped(image) <= limit
+        return None if image is None else window.clipped(image) > limit
 
     shared, lowest = rms, None
     for position in members:
-        if suits(position, shared):
+        if not clips(position, shared):
             continue
-        low, high = 0.0, shared
+        low, high, found = 0.0, shared, None
         while high - low > 1e-4 * high and high > 1e-4:
             middle = 0.5 * (low + high)
-            low, high = (middle, high) if suits(position, middle) else (low, middle)
-        if low == 0.0:
+            too_high = clips(position, middle)
+            low, high = (low, middle) if too_high else (middle, high)
+            found = middle if too_high is False else found
+        if found is None:
             return None, position
-        shared, lowest = low, position
+        shared, lowest = found, position
     return shared, lowest

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from stimuli.provenance import sha256_bytes
+from stimuli.ranges import checked_seed
 
-MIN_CONTRAST = 0.05  # RMS contrast: standard deviation of the luma in [0, 1]
+MIN_CONTRAST = 0.05  # standard deviation of the luma in [0, 1]
 MIN_SIDE_PX = 64
 _MODES = {1: "L", 3: "RGB"}
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as pillow's conversion to mode L
@@ -42,17 +43,21 @@ def open_photo(path: str | os.PathLike[str], mode: str | None) -> Image.Image:
     """Read an image upright in the mode given (None: only check that it can be read)."""
     try:
         with Image.open(path) as opened:
+            deep = opened.mode == "I" and opened.format != "PNG"  # PNG has no more than 16 bits, TIFF may have 32
             image = ImageOps.exif_transpose(opened)
             image.load()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
         raise ValueError(f"{path} cannot be read as an image: repair or remove the file.") from None
     if mode is None:
         return image
+    if deep or image.mode == "F":
+        raise ValueError(
+            f"{path} holds {'32-bit or signed whole numbers' if deep else 'floating-point numbers'} without a known "
+            "range: save it with 8 or 16 bits."
+        )
     if image.mode.startswith("I"):  # 16 bits; pillow's own conversion would clip instead of scaling
         scaled = np.clip(np.asarray(image, dtype=np.float64) / 257.0 + 0.5, 0, 255)
         image = Image.fromarray(scaled.astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError(f"{path} is a floating-point image without a known range: save it with 8 or 16 bits.")
     if image.has_transparency_data:
         ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
         image = Image.alpha_composite(ground, image.convert("RGBA"))
@@ -79,8 +84,7 @@ def draw(
             raise ValueError(f"{name} is {value!r}: give a positive whole number.")
     if channels not in _MODES:
         raise ValueError(f"channels is {channels!r}: give 1 (gray) or 3 (RGB).")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed is {seed!r}: give a whole number of 0 or more.")
+    seed = checked_seed(seed)
     lowest = max(math.ceil(0.75 * size_px), MIN_SIDE_PX)
     sources = _sources(photographs, lowest, size_px, seed)
     crops: list[NDArray[np.uint8]] = []
@@ -136,7 +140,7 @@ def _draw_from(
         source.windows.add(window)
         codes = _crop(image, window, size_px)
         digest = sha256_bytes(codes.tobytes())
-        if digest in seen or rms_contrast(codes) < MIN_CONTRAST:
+        if digest in seen or _luma_contrast(codes) < MIN_CONTRAST:
             continue
         seen.add(digest)
         crops.append(codes)
@@ -174,7 +178,7 @@ def _crop(image: Image.Image, window: tuple[int, int, int, bool], size_px: int) 
     return np.ascontiguousarray(pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def rms_contrast(codes: NDArray[np.uint8]) -> float:
+def _luma_contrast(codes: NDArray[np.uint8]) -> float:
     """Give the standard deviation of the luma of codes (c, h, w) on the scale [0, 1]."""
     luma = codes[0] if codes.shape[0] == 1 else np.tensordot(_LUMA, codes, axes=1)
     return float(np.std(luma) / 255.0)

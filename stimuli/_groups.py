@@ -39,13 +39,21 @@ def groups(table: pd.DataFrame) -> list[Group]:
 
 
 def thin(found: list[Group], most: int) -> list[Group]:
-    """Keep at most about `most` rows, of every group the same part, evenly over its rows and at least one."""
+    """
+    Keep at most `most` rows, of every group the same part, evenly over its rows and at least one.
+
+    Of more groups than that, as many are kept as may be, evenly over all.
+    """
     total = sum(len(group.rows) for group in found)
     if total <= most:
         return found
+    if len(found) > most:
+        found = [found[i] for i in np.linspace(0, len(found) - 1, most).round().astype(int)]
+    counts = np.array([max(1, len(group.rows) * most // total) for group in found])
+    while counts.sum() > most:  # each small group has one, more than its part: from the largest
+        counts[counts.argmax()] -= 1
     kept = []
-    for group in found:
-        count = max(1, len(group.rows) * most // total)
+    for group, count in zip(found, counts, strict=True):
         places = np.linspace(0, len(group.rows) - 1, count).round().astype(int)
         kept.append(Group(group.family, group.target, tuple(group.rows[i] for i in places)))
     return kept

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 Image = NDArray[np.float64]
 Read = Callable[[int], Image]
 MIN_PIXELS = 64
+_STEPS = 255 * 2**20  # of the range: every code falls on one of them
 
 
 def average_values(read: Read, members: Sequence[int], opened: NDArray[np.bool_]) -> Image:
     """Give the mean of the sorted values of the members inside the aperture: the average of their quantiles."""
-    total = sum(np.sort(read(i)[0][opened]) for i in members)
-    return np.asarray(total / len(members))
+    total = np.zeros(int(opened.sum()), np.int64)
+    for i in members:  # as whole numbers: sums of fractions would depend on the order of the members
+        total += np.rint(np.sort(read(i)[0][opened]) * _STEPS).astype(np.int64)
+    return np.asarray(total / (_STEPS * len(members)))
 
 
 def match_histogram(

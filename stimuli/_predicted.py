@@ -88,7 +88,7 @@ class Predicted:
                 {
                     "name": site,
                     "largest": [f"{value:.4g}" if np.isfinite(value) else "–" for value in largest],
-                    "best": ids[int(values.argmax())],
+                    "best": ids[int(values.argmax())] if np.isfinite(values).any() else "–",
                 }
             )
         return rows

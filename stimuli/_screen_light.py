@@ -37,7 +37,7 @@ class ScreenLight:
             if self.luminance_cd_m2 not in (None, ends):
                 raise ValueError(
                     f"Display.luminance_cd_m2 is {self.luminance_cd_m2!r} where the ends of luminance_table are "
-                    f"{ends!r}: leave luminance_cd_m2 out."
+                    f"{ends!r}: leave luminance_cd_m2 out, which in replace means luminance_cd_m2=None."
                 )
             object.__setattr__(self, "luminance_table", table.readings)
             object.__setattr__(self, "luminance_cd_m2", ends)

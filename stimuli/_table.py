@@ -1,4 +1,4 @@
-"""The table of a stimulus set: columns of four kinds, written to CSV and read back unchanged."""
+"""The table of a stimulus set: columns of numbers, text and booleans, written to CSV and read back unchanged."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stimuli.files import safe_name
 RESERVED = ("stimulus_id", "filename")
 WRITTEN = "sha256"  # added by save, checked and dropped by load
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+_EXACT = 2**53  # the largest whole number up to which floating point holds every one
 
 
 def some(names: Iterable[object], limit: int = 3) -> str:
@@ -26,28 +27,38 @@ def some(names: Iterable[object], limit: int = 3) -> str:
 
 
 def tidy_column(name: object, column: pd.Series) -> pd.Series:
-    """Bring a column to bool, boolean (with missing values), int64, float64 or object holding text and None."""
+    """Bring a column to bool or int64 (boolean or Int64 with missing values), float64, or object of text and None."""
     if not isinstance(name, str) or not name:
         raise TypeError(f"Column name {name!r} is not text: name the columns of a stimulus table with text.")
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object)
-    column = column.infer_objects()
     missing = column.isna()
-    present = column[~missing]
-    values = list(present)
+    values = list(column[~missing])
     if values and all(isinstance(v, (bool, np.bool_)) for v in values):
         return column.astype(object).astype("boolean" if missing.any() else bool)
     if all(isinstance(v, (int, float, np.integer, np.floating)) and not isinstance(v, bool) for v in values):
-        if values and not missing.any() and all(isinstance(v, (int, np.integer)) for v in values):
-            try:
-                return column.astype("int64")
-            except OverflowError:
-                raise ValueError(f"Column {name!r} holds whole numbers beyond 64 bits: store them as text.") from None
+        whole = [int(v) for v in values if isinstance(v, (int, np.integer))]
+        if any(not -(2**63) <= v < 2**63 for v in whole):
+            raise ValueError(f"Column {name!r} holds whole numbers beyond 64 bits: store them as text.")
+        if values and len(whole) == len(values):
+            return _whole(column, missing)
+        if any(abs(v) > _EXACT for v in whole):
+            raise ValueError(
+                f"Column {name!r} holds whole numbers beyond 2**53 among fractions, which would be rounded: store them "
+                "as text."
+            )
         return column.astype(object).where(~missing, np.nan).astype("float64")
     if all(isinstance(v, str) for v in values):
         return pd.Series([None if gone else v for v, gone in zip(column, missing, strict=True)], dtype=object)
     kinds = sorted({type(v).__name__ for v in values})
     raise TypeError(f"Column {name!r} holds {' and '.join(kinds)}: a stimulus table holds numbers, text or booleans.")
+
+
+def _whole(cells: Iterable[Any], missing: Sequence[bool] | pd.Series) -> pd.Series:
+    """Make a column of whole numbers, nullable where some are missing; never by way of floating point."""
+    gone = np.array(missing, dtype=bool)
+    numbers = np.array([0 if absent else int(cell) for cell, absent in zip(cells, gone, strict=True)], dtype=np.int64)
+    return pd.Series(pd.arrays.IntegerArray(numbers, gone)) if gone.any() else pd.Series(numbers)
 
 
 def tidy_table(table: pd.DataFrame | Mapping[str, Any] | None, count: int) -> pd.DataFrame:
@@ -64,7 +75,7 @@ def tidy_table(table: pd.DataFrame | Mapping[str, Any] | None, count: int) -> pd
         wrong = [name for name, length in lengths.items() if length != count]
         if wrong:
             raise ValueError(f"Column {wrong[0]!r} has {lengths[wrong[0]]} values for {count} images: give one each.")
-        frame = pd.DataFrame({name: pd.Series(list(values)) for name, values in table.items()})
+        frame = pd.DataFrame({name: pd.Series(list(values), dtype=object) for name, values in table.items()})
     else:
         raise TypeError(f"The table is a {type(table).__name__}: give a pandas DataFrame or a dict of columns.")
     if len(frame) != count:
@@ -116,7 +127,8 @@ def _repeated(values: Sequence[object]) -> list[object]:
 
 def column_kinds(table: pd.DataFrame) -> dict[str, str]:
     """Name the kind of every column, as stored beside the CSV."""
-    names = {"bool": "bool", "boolean": "bool_or_missing", "int64": "int", "float64": "float"}
+    names = {"bool": "bool", "boolean": "bool_or_missing", "float64": "float"}
+    names |= {"int64": "int", "Int64": "int_or_missing"}
     kinds = {}
     for column in table.columns:
         kind = names.get(str(table[column].dtype))
@@ -157,6 +169,8 @@ def from_csv(text: str, kinds: Mapping[str, str]) -> pd.DataFrame:
 def _parse(cells: list[str], kind: str) -> pd.Series:
     if kind == "int":
         return pd.Series([int(cell) for cell in cells], dtype="int64")
+    if kind == "int_or_missing":
+        return _whole(cells, [not cell for cell in cells]).astype("Int64")
     if kind == "float":
         return pd.Series([float(cell) if cell else np.nan for cell in cells], dtype="float64")
     if kind in ("bool", "bool_or_missing"):

@@ -199,12 +199,13 @@ def apply_aperture(
     Returns
     -------
     StimulusSet or array of float
-        The same kind. A set keeps its ids and file names, and gains the columns of `Aperture.columns`.
+        The same kind. A set keeps its ids and file names, and gains the columns of `Aperture.columns`; where it has
+        the columns rms_contrast and mean_luminance, these are measured again, of the whole image.
 
     Raises
     ------
     TypeError
-        If size_deg is missing for an array or given for a set.
+        If size_deg is missing for an array or given for a set, or an array is not floating point.
     ValueError
         If the background is outside [0, 1] or the aperture is closed at every pixel.
 
@@ -219,7 +220,11 @@ def apply_aperture(
     if not isinstance(images, StimulusSet):
         if size_deg is None:
             raise TypeError("apply_aperture got an array without size_deg: give the width of the images in degrees.")
-        array = np.asarray(images, dtype=np.float64)
+        array = np.asarray(images)
+        if not np.issubdtype(array.dtype, np.floating):
+            raise TypeError(
+                f"apply_aperture got images of type {array.dtype}: give floating point in [0, 1], such as codes / 255."
+            )
         mask = aperture.mask((array.shape[-2], array.shape[-1]), size_deg)
         return np.asarray(background + mask * (array - background))
     if size_deg is not None:

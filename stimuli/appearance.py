@@ -5,6 +5,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+ROUNDING = 0.5 / 255.0  # an excursion of less than half a code from [0, 1] is rounding, more is clipped or a mistake
+
+
+def beyond_range(values: ArrayLike) -> NDArray[np.bool_]:
+    """
+    Say which values 8-bit codes cannot hold, so that they are clipped: those half a code or more outside [0, 1].
+
+    Parameters
+    ----------
+    values : array of float
+        Values of images, nominally in [0, 1].
+
+    Returns
+    -------
+    array of bool
+        Whether each is clipped; False for what only rounding moves back into the range.
+
+    Examples
+    --------
+    >>> beyond_range([-0.01, -1e-9, 0.5, 1.001, 1.01]).tolist()
+    [True, False, False, False, True]
+    """
+    array = np.asarray(values)
+    return np.asarray((array < -ROUNDING) | (array > 1.0 + ROUNDING))
+
 
 def quantize(images: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """
@@ -23,7 +48,7 @@ def quantize(images: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.float64]]
     codes : array of uint8, shape (n, c, h, w)
         The 8-bit pixel codes.
     clipped_fraction : array of float, shape (n,)
-        Fraction of the values of each image that lay outside [0, 1].
+        Fraction of the values of each image that lay outside [0, 1] by more than rounding, see `beyond_range`.
 
     Raises
     ------
@@ -51,7 +76,7 @@ def quantize(images: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.float64]]
             raise ValueError(f"Image {i} of {len(array)} holds NaN or infinity: give finite values in [0, 1].")
         x = image.astype(np.float64)
         codes[i] = np.clip(np.floor(255.0 * x + 0.5), 0, 255)
-        clipped[i] = np.mean((x < 0.0) | (x > 1.0)) if x.size else 0.0
+        clipped[i] = np.mean(beyond_range(x)) if x.size else 0.0
     return codes, clipped
 
 

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from stimuli._crops import rms_contrast
+from stimuli._contrast import rms_contrast
 from stimuli._drawn import drawn_set
 from stimuli._warp import warp
 from stimuli.apertures import Aperture, apply_aperture
-from stimuli.appearance import quantize
+from stimuli.appearance import quantize, to_float
 from stimuli.hints import did_you_mean
 from stimuli.provenance import provenance_record, sha256_bytes
-from stimuli.ranges import whole
+from stimuli.ranges import checked_seed, whole
 from stimuli.raster import GRAY
 from stimuli.stimulus_set import StimulusSet
 
@@ -100,12 +100,13 @@ def affine_copies(
     """
     Make n shifted, turned and scaled copies of every stimulus, by cubic splines and antialiased.
 
-    A copy depends on the seed, its number and the id of its source alone.
+    A copy depends on the seed, its number and the id of its source alone. Where a copy is smaller than its source,
+    what would be finer than the pixels is filtered out first.
 
     Parameters
     ----------
     stimuli : StimulusSet
-        The sources, such as `best_stimuli` returns.
+        The sources, such as `best_stimuli` returns; uniform ones, such as the gray control, are left out.
     n : int
         Copies of each.
     shift_deg : float
@@ -128,7 +129,7 @@ def affine_copies(
     Raises
     ------
     ValueError
-        If a number is out of range or two copies are the same picture.
+        If a number is out of range, every source is uniform, or two copies are the same picture.
 
     Examples
     --------
@@ -138,7 +139,7 @@ def affine_copies(
     ['a', 'a', 'b', 'b']
     """
     whole("n", n, 1)
-    whole("seed", seed, 0)
+    seed = checked_seed(seed)
     for name, value, low, high in (
         ("shift_deg", shift_deg, 0, stimuli.size_deg),
         ("rotation_deg", rotation_deg, 0, 180),
@@ -180,12 +181,12 @@ def contrast_copies(
     Parameters
     ----------
     stimuli : StimulusSet
-        The sources, such as `best_stimuli` returns.
+        The sources, such as `best_stimuli` returns; uniform ones, such as the gray control, are left out.
     gains : sequence of float
-        Factors of contrast, one copy each; 1.5 and 2 if neither argument is given.
+        Factors of contrast, from 0.01 to 100, one copy each; 1.5 and 2 if neither argument is given.
     rms_contrasts : sequence of float
-        RMS contrasts to reach before clipping, one copy each: the standard deviation of the luma in [0, 1]. Give that
-        of the synthesized images to compare with copies of equal contrast.
+        RMS contrasts to reach before clipping, one copy each: the standard deviation over pixels and channels in units
+        of [0, 1]. Give that of the synthesized images to compare with copies of equal contrast.
 
     Returns
     -------
@@ -194,8 +195,11 @@ def contrast_copies(
 
     Raises
     ------
+    TypeError
+        If gains or contrasts are not a list of numbers.
     ValueError
-        If a number is out of range, a source is uniform, or two copies are the same picture.
+        If a number is out of range, every source is uniform, one has such a cast of color that its channel means alone
+        have more than an RMS contrast asked, or two copies are the same picture.
 
     Examples
     --------
@@ -204,22 +208,15 @@ def contrast_copies(
     >>> round(float(copy.table["rms_contrast"][0]), 3)
     0.1
     """
-    wanted = [*gains, *rms_contrasts] or [1.5, 2.0]
-    factors = list(gains) if gains or rms_contrasts else wanted
-    for value in factors:
-        _number("gains", value, 0, 100)
-    for value in rms_contrasts:
-        _number("rms_contrasts", value, 0, 0.5)
+    factors, contrasts = _numbers("gains", gains, 0.01, 100), _numbers("rms_contrasts", rms_contrasts, 0.004, 0.5)
+    factors = factors if factors or contrasts else [1.5, 2.0]
 
     def copies(source: str, image: NDArray[np.float64]) -> Iterable[tuple[NDArray[np.float64], dict[str, Any]]]:
         mean = image.mean(axis=(1, 2), keepdims=True)
-        now = rms_contrast(np.asarray(255.0 * image))
-        if not now > 0:
-            raise ValueError(f"The stimulus {source!r} is uniform: it has no contrast to change; leave it out.")
-        for gain in (*factors, *(rms / now for rms in rms_contrasts)):
+        for gain in (*factors, *(_gain_for(rms, image - mean, mean, source) for rms in contrasts)):
             yield mean + gain * (image - mean), {"gain": float(gain)}
 
-    config = {"gains": factors, "rms_contrasts": list(rms_contrasts)}
+    config = {"gains": factors, "rms_contrasts": contrasts}
     return copied_set(stimuli, "contrast_copy", copies, config)
 
 
@@ -230,7 +227,7 @@ def cropped_copies(stimuli: StimulusSet, aperture: Aperture) -> StimulusSet:
     Parameters
     ----------
     stimuli : StimulusSet
-        The sources, such as `best_stimuli` returns.
+        The sources, such as `best_stimuli` returns; uniform ones, such as the gray control, are left out.
     aperture : Aperture
         The window in degrees.
 
@@ -242,13 +239,13 @@ def cropped_copies(stimuli: StimulusSet, aperture: Aperture) -> StimulusSet:
     Raises
     ------
     ValueError
-        If the aperture is closed at every pixel or two copies are the same picture.
+        If the aperture is closed at every pixel, every source is uniform, or two copies are the same picture.
 
     Examples
     --------
-    >>> white = StimulusSet.from_arrays(np.ones((1, 1, 2, 4)), {"stimulus_id": ["white"]}, size_deg=4.0)
-    >>> cropped_copies(white, Aperture(1.0)).codes()[0, 0, 0].tolist()
-    [128, 255, 255, 128]
+    >>> edge = StimulusSet.from_arrays(np.repeat([[[[1.0], [0.0]]]], 4, axis=3), size_deg=4.0)
+    >>> cropped_copies(edge, Aperture(1.0)).codes()[0, 0].tolist()
+    [[128, 255, 255, 128], [128, 0, 0, 128]]
     """
 
     def copies(source: str, image: NDArray[np.float64]) -> Iterable[tuple[NDArray[np.float64], dict[str, Any]]]:  # noqa: ARG001
@@ -262,6 +259,8 @@ def copied_set(
 ) -> StimulusSet:
     """
     Make a set of copies whose table says of every copy what it is a copy of, and how it differs.
+
+    Uniform sources, such as the gray control, are left out: there is nothing in them to move, scramble or scale.
 
     Parameters
     ----------
@@ -286,25 +285,30 @@ def copied_set(
     Raises
     ------
     ValueError
-        If two copies are the same picture.
+        If every source is uniform or two copies are the same picture.
 
     Examples
     --------
-    >>> half = StimulusSet.from_arrays(np.full((1, 1, 4, 4), 0.5), {"stimulus_id": ["half"]})
-    >>> brighter = copied_set(half, "brighter", lambda source, image: [(image + 0.25, {"added": 0.25})], {})
+    >>> edge = StimulusSet.from_arrays(np.array([[[[0.5, 0.25]]]]), {"stimulus_id": ["edge"]})
+    >>> brighter = copied_set(edge, "brighter", lambda source, image: [(image + 0.25, {"added": 0.25})], {})
     >>> int(brighter.codes().max()), brighter.table["source"].tolist()
-    (192, ['half'])
+    (192, ['edge'])
     """
     images: list[NDArray[np.uint8]] = []
     rows: list[dict[str, Any]] = []
     table = stimuli.table
     for place, source in enumerate(stimuli.stimulus_ids):
+        given = stimuli.codes([place])[0]
+        if is_uniform(given):
+            continue
         carried = {name: table[name].iloc[place] for name in _CARRIED if name in table}
-        for image, told in copies(source, stimuli.images([place])[0].astype(np.float64)):
+        for image, told in copies(source, to_float(given).astype(np.float64)):
             codes, clipped = quantize(image[None])
             seen = {"rms_contrast": rms_contrast(codes[0]), "clipped_fraction": float(clipped[0])}
             rows.append({"family": family, "source": source} | told | seen | carried)
             images.append(codes[0])
+    if not images:
+        raise ValueError(f"Every image of {stimuli.name!r} is uniform, which leaves nothing to copy: give others.")
     record = provenance_record(seed=seed, config={"family": family} | dict(config))
     return drawn_set(
         images,
@@ -316,7 +320,43 @@ def copied_set(
     )
 
 
+def _gain_for(rms: float, swing: NDArray[np.float64], mean: NDArray[np.float64], source: str) -> float:
+    """Return the gain of the swing about the means of the channels, whose differences count and are not changed."""
+    between = rms_contrast(mean)
+    if not rms > between:
+        raise ValueError(
+            f"The stimulus {source!r} cannot have an RMS contrast of {rms:g}: the means of its color channels alone "
+            f"differ by {between:.3g}; ask for more."
+        )
+    return math.sqrt(rms**2 - between**2) / rms_contrast(swing)
+
+
+def is_uniform(codes: NDArray[np.uint8]) -> bool:
+    """
+    Say whether an image is one color, as the gray control is.
+
+    Parameters
+    ----------
+    codes : array of uint8, shape (c, h, w)
+        The image.
+
+    Returns
+    -------
+    bool
+        Whether each of its channels has one code.
+
+    Examples
+    --------
+    >>> is_uniform(np.full((3, 2, 2), 128, np.uint8)), is_uniform(np.arange(4, dtype=np.uint8).reshape(1, 2, 2))
+    (True, False)
+    """
+    return bool((codes == codes[:, :1, :1]).all())
+
+
 def _in_order(stimuli: StimulusSet, scores: Any) -> NDArray[np.float64]:
+    if isinstance(scores, pd.Series) and scores.index.has_duplicates:
+        twice = scores.index[scores.index.duplicated()][0]
+        raise ValueError(f"scores have {twice!r} twice: give one number a stimulus.")
     if isinstance(scores, (pd.Series, Mapping)):
         given = dict(scores.items())
         missing = [name for name in stimuli.stimulus_ids if name not in given]
@@ -331,6 +371,15 @@ def _in_order(stimuli: StimulusSet, scores: Any) -> NDArray[np.float64]:
     if values.shape != (len(stimuli),):
         raise ValueError(f"scores have the shape {values.shape} for {len(stimuli)} stimuli: give one number each.")
     return values
+
+
+def _numbers(name: str, given: Any, low: float, high: float) -> list[float]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"{name} is {given!r}: give a list of numbers, such as [1.5, 2.0].")
+    values = list(given)
+    for value in values:
+        _number(name, value, low, high)
+    return [float(value) for value in values]
 
 
 def _number(name: str, value: object, low: float, high: float) -> None:

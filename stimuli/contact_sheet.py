@@ -41,7 +41,8 @@ def contact_sheet(
     side_px : int
         Longer side of a picture in pixels; none is enlarged.
     most : int
-        Largest number of pictures; of a larger set an even choice from every group is shown, and the sheet says so.
+        Largest number of pictures; of a larger set an even choice from every group is shown, of more groups an even
+        choice of groups, and the sheet says so.
 
     Returns
     -------

@@ -22,11 +22,14 @@ from stimuli.hints import did_you_mean
 from stimuli.pattern import Pattern, Plane
 from stimuli.polar import Concentric, Hyperbolic, LogPolar, Radial, Spiral
 from stimuli.provenance import provenance_record
-from stimuli.ranges import Choice, wanted_values, whole
+from stimuli.ranges import Choice, checked_seed, wanted_values, whole
 from stimuli.raster import GRAY, raster_px, rendered
 from stimuli.shapes import ContourShape
 from stimuli.stimulus_set import StimulusSet
 from stimuli.strokes import Stroke
+
+_HALF_CODE = 1.0 / 255.0  # in contrast, of which 2 are the 255 codes
+_FAINT = 0.01
 
 #: Every parametric family by its name.
 FAMILIES: dict[str, type[Pattern]] = {
@@ -107,7 +110,7 @@ def sample(kind: str | type[Pattern], n: int, *, seed: int = 0, **parameters: An
     """
     family = family_named(kind)
     whole("n", n, 1)
-    whole("seed", seed, 0)
+    seed = checked_seed(seed)
     _check_names(family, parameters)
     laws = dict(family.ranges)
     for name, given in parameters.items():
@@ -117,7 +120,7 @@ def sample(kind: str | type[Pattern], n: int, *, seed: int = 0, **parameters: An
         rng = np.random.default_rng([seed, k, zlib.crc32(family.family.encode())])
         quantiles = rng.random(len(laws))  # one each, so that none moves another
         values = {name: law.at(float(u)) for (name, law), u in zip(laws.items(), quantiles, strict=True)}
-        pattern = family(**values, seed=int(seed))
+        pattern = family(**values, seed=seed)
         drawn.setdefault(pattern.key(), pattern)
         if len(drawn) == n:
             return list(drawn.values())
@@ -128,22 +131,25 @@ def sample(kind: str | type[Pattern], n: int, *, seed: int = 0, **parameters: An
 
 
 def _law(family: type[Pattern], name: str, given: Any) -> Any:
-    if not isinstance(given, tuple) or isinstance(family.ranges.get(name), Choice):
+    law = family.ranges.get(name)
+    of_tuples = isinstance(law, Choice) and any(isinstance(value, tuple) for value in law.values)
+    if not isinstance(given, tuple) or of_tuples:
         values = wanted_values(given)
         if not values:
             raise ValueError(f"{name} of the family {family.family} is an empty list: give at least one value.")
         return Choice(values)
     label = f"{name} of the family {family.family}"
-    if name not in family.ranges or len(given) != 2:
+    if law is None or len(given) != 2:
         raise ValueError(f"{label} is {given!r}: give one value, a list of values, or the two ends of a range.")
-    return family.ranges[name].between(label, *given)
+    return law.between(label, *given)
 
 
 def grid(kind: str | type[Pattern], **parameters: Any) -> list[Pattern]:
     """
     Give every combination of lists of parameters, the last one varying fastest, each look once.
 
-    A symmetric shape, for one, looks the same at several orientations: the first of them stands for all.
+    A symmetric shape looks the same at several orientations, and a grating at 180 deg as at 0 with its phase turned
+    round: the first that is listed stands for all.
 
     Parameters
     ----------
@@ -206,8 +212,9 @@ def draw(
     """
     Draw patterns as a stimulus set, ``image = 0.5 + 0.5 * contrast * aperture * signal``.
 
-    The parameters of every pattern are columns of the table. The id of a stimulus is its family and a hash of its
-    pixels, so the same picture has the same id in every set. One image at a time is worked on.
+    The parameters of every pattern are columns of the table. What differs from the background by less than half a
+    code is the background, code 128. The id of a stimulus is its family and a hash of its pixels, so the same picture
+    has the same id in every set. One image at a time is worked on.
 
     Parameters
     ----------
@@ -248,8 +255,8 @@ def draw(
     Warns
     -----
     UserWarning
-        If the size in pixels is not the size in degrees on this display, so that a rig would resample, or if a Gabor
-        patch is cut off by the edge of the image.
+        If the size in pixels is not the size in degrees on this display, so that a rig would resample, if a Gabor
+        patch is cut off by the edge of the image, or if a contrast is below 0.01, which is about one code up and down.
 
     Examples
     --------
@@ -267,7 +274,8 @@ def draw(
     pixels = raster_px(width_deg, size_px, display)
     if channels not in (1, 3):
         raise ValueError(f"channels is {channels!r}: give 1 (gray) or 3 (RGB).")
-    if supersample is not None and (isinstance(supersample, bool) or supersample not in range(1, 33)):
+    wholes = isinstance(supersample, (int, np.integer)) and not isinstance(supersample, bool)
+    if supersample is not None and not (wholes and supersample in range(1, 33)):
         raise ValueError(f"supersample is {supersample!r}: give a whole number from 1 to 32.")
     mask = None if aperture is None else aperture.mask((pixels, pixels), width_deg)
     images, rows, cut = [], [], []
@@ -289,6 +297,14 @@ def draw(
             UserWarning,
             stacklevel=2,
         )
+    faint = [pattern for pattern in given if 0.0 < abs(pattern.contrast) < _FAINT]
+    if faint:
+        warnings.warn(
+            f"{len(faint)} of {len(given)} patterns have a contrast below {_FAINT}, the first is {faint[0]}: rounded "
+            "to 8 bits it has another contrast than that; raise it.",
+            UserWarning,
+            stacklevel=2,
+        )
     families = list(dict.fromkeys(pattern.family for pattern in given))
     if provenance is None:
         seeds = {pattern.seed for pattern in given}
@@ -306,7 +322,9 @@ def draw(
 
 
 def _codes(plane: Plane, pattern: Pattern, row: int) -> NDArray[np.uint8]:
-    codes = quantize((GRAY + GRAY * plane)[None, None])[0][0]
+    # 0.5 lies where rounding turns from 127 to 128: a negative tail of any size would be seen as a step
+    shown = np.where(np.abs(plane) < _HALF_CODE, 0.0, plane)
+    codes = quantize((GRAY + GRAY * shown)[None, None])[0][0]
     if pattern.contrast and codes.min() == codes.max():
         raise ValueError(
             f"Pattern {row} is a uniform image in 8 bits, {pattern}: raise its contrast, move it into the image or "

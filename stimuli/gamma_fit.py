@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stimuli.luminance import GammaCurve, within
 
+_OFFSETS = (0.0, -0.02, 0.1, -0.1, -0.3)
+
 
 @dataclass(frozen=True)
 class GammaFit:
@@ -28,8 +30,8 @@ class GammaFit:
     Examples
     --------
     >>> fit = fit_gamma([0, 0.25, 0.5, 0.75, 1], [1.0, 7.25, 26.0, 57.25, 101.0])
-    >>> {name: np.round(value, 3).tolist() for name, value in fit.display_fields().items()}
-    {'luminance_cd_m2': [1.0, 101.0], 'gamma': 2.0, 'gamma_offset': 0.0}
+    >>> round(fit.curve.gamma, 3), round(fit.curve.white, 3)
+    (2.0, 101.0)
     """
 
     curve: GammaCurve
@@ -43,15 +45,20 @@ class GammaFit:
         Returns
         -------
         dict
-            luminance_cd_m2, gamma and gamma_offset, for ``dataclasses.replace(display, **fields)``.
+            luminance_cd_m2, gamma and gamma_offset, for ``dataclasses.replace(display, **fields)``; luminance_table is
+            None, so that the curve takes the place of a table that the display may have.
 
         Examples
         --------
         >>> sorted(fit_gamma([0, 0.5, 1], [0.0, 25.0, 100.0]).display_fields())
-        ['gamma', 'gamma_offset', 'luminance_cd_m2']
+        ['gamma', 'gamma_offset', 'luminance_cd_m2', 'luminance_table']
         """
-        curve = self.curve
-        return {"luminance_cd_m2": (curve.black, curve.white), "gamma": curve.gamma, "gamma_offset": curve.offset}
+        return {
+            "luminance_cd_m2": (self.curve.black, self.curve.white),
+            "gamma": self.curve.gamma,
+            "gamma_offset": self.curve.offset,
+            "luminance_table": None,
+        }
 
 
 def fit_gamma(codes: ArrayLike, luminance: ArrayLike, *, full: bool = False) -> GammaFit:
@@ -104,21 +111,32 @@ def fit_gamma(codes: ArrayLike, luminance: ArrayLike, *, full: bool = False) -> 
             "least 0 that rise with the code."
         )
 
-    # Fitted in units of the range, from black to white, so that every parameter is of order one.
+    # Fitted in units of the range, from black to white, so that every parameter is of order one: a, the range, gamma
+    # and the offset b. Black is a + max(0, b)^gamma, so that no offset is too large for it.
     unit = high - low
 
-    def curve(p: NDArray[np.float64]) -> GammaCurve:
-        black, gamma = p[0], p[2]
-        offset = min(p[3], black ** (1.0 / gamma)) if full else 0.0
-        return GammaCurve(float(black), float(black + p[1]), float(gamma), float(offset))
+    def curve(p: NDArray[np.float64], unit: float = 1.0) -> GammaCurve:
+        gamma = float(p[2])
+        offset = float(p[3]) * unit ** (1.0 / gamma) if len(p) == 4 else 0.0
+        black = float(p[0]) * unit + max(0.0, offset) ** gamma
+        return GammaCurve(black, black + float(p[1]) * unit, gamma, offset)
 
-    start = np.array([max(low / unit, 1e-6), 1.0, 2.2] + [0.0] * full)
-    bounds = ([0.0, 0.1, 0.2] + [-0.9] * full, [np.inf, np.inf, 10.0] + [1.0] * full)
-    found = least_squares(
-        lambda p: curve(p).luminance(shown) - read / unit, start, bounds=bounds, xtol=1e-12, ftol=1e-12, gtol=1e-12
-    )
-    best = curve(found.x)
-    scale = unit ** (1.0 / best.gamma)
-    fitted = GammaCurve(best.black * unit, best.white * unit, best.gamma, best.offset * scale)
+    def fitted_from(*offset: float) -> tuple[float, NDArray[np.float64]]:
+        start = [max(low / unit - max((0.0, *offset)) ** 1.8, 1e-6), 1.0, 1.8, *offset]
+        ends = ([0.0, 0.1, 0.2, -0.9], [np.inf, np.inf, 10.0, 1.0])
+        found = least_squares(
+            lambda p: curve(p).luminance(shown) - read / unit,
+            np.array(start),
+            bounds=tuple(end[: len(start)] for end in ends),
+            xtol=1e-12,
+            ftol=1e-12,
+            gtol=1e-12,
+        )
+        return float(found.cost), found.x
+
+    fits = [fitted_from()]
+    if full:  # from one start alone the search may end in a valley of another offset
+        fits += [fitted_from(offset) for offset in _OFFSETS]
+    fitted = curve(min(fits, key=lambda fit: fit[0])[1], unit)
     residuals = fitted.luminance(shown) - read
     return GammaFit(fitted, float(np.sqrt(np.mean(residuals**2))), float(np.abs(residuals).max()))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
 
-from stimuli.pattern import PLACE, Pattern, Plane
+from stimuli.pattern import PLACE, Pattern, Plane, within
 from stimuli.ranges import LENGTH, Choice, Range
 
 FREQUENCY = Range("log", 0.5, 4.0, legal=(0.0, 1000.0))
@@ -99,6 +99,12 @@ class Grating(Pattern):
         """
         u, _ = rotated(*self._centered(x, y), self.orientation_deg)
         return np.cos(2.0 * math.pi * self.frequency_cpd * u + math.radians(self.phase_deg))
+
+    def _look(self) -> Hashable:
+        """Give the phase in the middle of the image, at the first of the two orientations of one picture."""
+        u, _ = rotated(np.array(self.x_deg), np.array(self.y_deg), self.orientation_deg)
+        phase = self.phase_deg - 360.0 * self.frequency_cpd * float(u)
+        return _upright(replace(self, x_deg=0.0, y_deg=0.0, phase_deg=phase))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +207,23 @@ class Gabor(Pattern):
         """
         u, v = rotated(*self._centered(x, y), self.orientation_deg)
         phase, rate = math.radians(self.phase_deg), 2.0 * math.pi * self.frequency_cpd
-        mean = math.exp(-0.5 * (rate * self.sigma_deg) ** 2) * math.cos(phase) if self.zero_mean else 0.0
+        mean = self._mean() if self.zero_mean else 0.0
         envelope = np.exp(-(u**2 + (self.aspect * v) ** 2) / (2.0 * self.sigma_deg**2))
         return envelope * (np.cos(rate * u + phase) - mean)
+
+    def _look(self) -> Hashable:
+        """Give the patch at the first of the two orientations of one picture, without a mean of 0 to subtract."""
+        return _upright(replace(self, zero_mean=self.zero_mean and abs(self._mean()) > 1e-9))
+
+    def _mean(self) -> float:
+        """Give the mean of the carrier under the envelope."""
+        rate = 2.0 * math.pi * self.frequency_cpd
+        return math.exp(-0.5 * (rate * self.sigma_deg) ** 2) * math.cos(math.radians(self.phase_deg))
+
+
+def _upright(wave: Grating | Gabor) -> Grating | Gabor:
+    """Turn a wave by 180 deg, which only runs its phase backwards, if it then lies within 0 to 180 deg."""
+    turned = within(wave.orientation_deg, 360.0)
+    back = turned >= 180.0
+    phase = -wave.phase_deg if back else wave.phase_deg
+    return replace(wave, orientation_deg=turned - 180.0 if back else turned, phase_deg=phase)._positive()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ from stimuli.provenance import provenance_record, sha256_file
 from stimuli.stimulus_set import StimulusSet
 
 MAX_SIDE_PX = 8192
+_INT = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(  # a longer whole number would be rounded, and stays text
+    r"[+-]?(0|[1-9][0-9]{0,14}|(0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?inf", re.IGNORECASE
+)
+_TRUTH = {word: value for value in (True, False) for word in (str(value), str(value).lower(), str(value).upper())}
+_NOT_GIVEN = ("", "na", "nan", "n/a", "null", "none")  # in a column of numbers or truth values
 
 
 def images_from_folder(
@@ -40,8 +48,9 @@ def images_from_folder(
     folder : path
         Folder with bmp, jpg, png, tif or webp images of one size; sub-folders are not searched.
     table : path or DataFrame, optional
-        A CSV file or table with the column filename (names in the folder) and any others; it chooses and orders the
-        images. Without a column stimulus_id the names without their ending are the ids.
+        A CSV file (UTF-8) or table with the column filename (names in the folder) and any others; it chooses and orders
+        the images. Without a column stimulus_id the names without their ending are the ids. A column of a CSV file is
+        text, whatever it says, unless all that is given in it are numbers or all True and False; 0012 is text.
     size_deg : float
         Width of the images on the screen in degrees of visual angle.
     display : Display, optional
@@ -114,7 +123,7 @@ def _chosen(place: Path, table: str | os.PathLike[str] | pd.DataFrame | None) ->
         raise ValueError("The table has no rows: give one per image.")
     paths = []
     for row, name in enumerate(frame["filename"]):
-        if not isinstance(name, str) or Path(name).name != name or "\\" in name or name in (".", ".."):
+        if not isinstance(name, str) or not name or Path(name).name != name or "\\" in name or name in (".", ".."):
             raise ValueError(
                 f"filename {name!r} in row {row} is not the name of a file in {place.name}: give it alone."
             )
@@ -131,11 +140,26 @@ def _read(table: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:
     if isinstance(table, pd.DataFrame):
         return table
     try:
-        return pd.read_csv(table, dtype={"stimulus_id": str, "filename": str})
+        cells = _table.from_csv(Path(table).read_bytes().decode("utf-8-sig").rstrip("\r\n"), {})
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no table {table}: give a CSV file with a column filename.") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{table} cannot be read as a CSV table: {' '.join(str(error).split())}") from None
+    cells = cells.rename(columns={"": "unnamed"})  # such as the index that pandas writes
+    for name in (column for column in cells if column not in _table.RESERVED):
+        cells[name] = pd.Series(_typed(list(cells[name])), dtype=object)
+    return cells
+
+
+def _typed(cells: list[str]) -> list[Any]:
+    """Read cells as numbers or truth values where all that are given are such, and as the text that they are if not."""
+    given = [cell.strip() for cell in cells]
+    known = [cell for cell in given if cell.lower() not in _NOT_GIVEN]
+    kinds = ((_INT.fullmatch, int), (_FLOAT.fullmatch, float), (_TRUTH.get, _TRUTH.get))
+    for fits, read in kinds if known else ():
+        if all(fits(cell) is not None for cell in known):
+            return [read(cell) if cell.lower() not in _NOT_GIVEN else None for cell in given]
+    return [cell or None for cell in cells]
 
 
 def _header(path: Path) -> tuple[tuple[int, int], int]:

@@ -40,8 +40,8 @@ def index_html(
     Show a set on one self-contained HTML page, grouped by family and by the site that images were made for.
 
     The page has no script and asks for nothing from outside. Its pictures are small copies, made as good as keeps the
-    page below 30 MB; of more than 6,000 stimuli an even choice from every group is shown, and the page says so. Equal
-    sets give equal text: no time is written.
+    page below 30 MB; of more than 6,000 stimuli an even choice from every group is shown, of more groups an even choice
+    of groups, and the page says so. Equal sets give equal text: no time is written.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def index_html(
         "index.html.j2",
         title=stimuli.name if title is None else title,
         summary=_summary(stimuli),
-        notes=list(_notes(len(stimuli), count, side, stimuli.size_px)),
+        notes=list(_notes(len(stimuli), count, len(whole) - len(shown), side, stimuli.size_px)),
         families=families,
         models=[
             {
@@ -239,9 +239,10 @@ def _summary(stimuli: StimulusSet) -> str:
     return f"{len(stimuli):,} {kind} {noun} of {width} × {height} px, {stimuli.size_deg:g} deg wide on the screen."
 
 
-def _notes(total: int, count: int, side: int, size_px: tuple[int, int]) -> Iterator[str]:
+def _notes(total: int, count: int, groups_left: int, side: int, size_px: tuple[int, int]) -> Iterator[str]:
     if count < total:
-        yield f"The page shows {count:,} of them, from every group the same part."
+        kept = f"and leaves {groups_left:,} groups out" if groups_left else "from every group the same part"
+        yield f"The page shows {count:,} of them, {kept}."
     if side < max(size_px) or count > 200:
         yield "The pictures here are small copies; the files of the set are exact."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from stimuli._checks import content_id
 from stimuli._contrast import Window, largest_shared
-from stimuli._derived import derive
+from stimuli._derived import CLIPPED_BEFORE, derive
 from stimuli._histogram import MIN_PIXELS, average_values, match_histogram
 from stimuli._spectrum import match_spectrum
 from stimuli.apertures import Aperture
 from stimuli.appearance import quantize, to_gray
 from stimuli.hints import did_you_mean
+from stimuli.ranges import checked_seed
 from stimuli.stimulus_set import StimulusSet
 
 Image = NDArray[np.float64]
@@ -34,7 +36,8 @@ class Matched:
     Parameters
     ----------
     stimuli : StimulusSet
-        The set with the ids of the original and the columns mean_luminance, rms_contrast and clipped_fraction.
+        The set with the ids of the original and the columns mean_luminance, rms_contrast and clipped_fraction; what the
+        original says of its own clipping, which stays, is in clipped_fraction_before.
     report : DataFrame
         One row per stimulus: stimulus_id, uniform (left as it was), mean_before, rms_before, mean_luminance,
         rms_contrast, pixel_change, the root mean square difference from the original inside the aperture, all from the
@@ -69,7 +72,8 @@ class Matched:
         -------
         dict
             stimuli, uniform (how many were left as they were), target mean and rms, limited_by, over_limit, the range
-            of the means and contrasts reached, the mean and the largest clipped fraction, and the image clipped most.
+            of the means and contrasts reached, the mean and the largest clipped fraction, clipped_before (the largest
+            that the original tells of itself, None where it tells none), and the image clipped most.
 
         Examples
         --------
@@ -94,8 +98,14 @@ class Matched:
             **ends,
             "mean_clipped_fraction": float(clipped.mean()),
             "largest_clipped_fraction": float(clipped.max()),
+            "clipped_before": self._clipped_before(),
             "most_clipped": str(self.report["stimulus_id"].iloc[int(clipped.to_numpy().argmax())]),
         }
+
+    def _clipped_before(self) -> float | None:
+        table = self.stimuli.table
+        largest = float(table[CLIPPED_BEFORE].max()) if CLIPPED_BEFORE in table else math.nan
+        return None if math.isnan(largest) else largest
 
 
 def match_appearance(
@@ -170,6 +180,7 @@ def match_appearance(
     >>> matched.report["rms_contrast"].round(3).tolist()
     [0.2, 0.2]
     """
+    seed = checked_seed(seed)
     _check(mean, rms, max_clipped, spectrum, [mean, rms, histogram, spectrum, aperture, gray or None])
     if (histogram is not None or spectrum is not None) and stimuli.shape[0] != 1 and not gray:
         raise ValueError(
@@ -203,8 +214,11 @@ def match_appearance(
         new = window.blend(before, before) if uniform else solve(position, goal_rms)
         if new is None:
             raise ValueError(
-                f"Image {stimuli.stimulus_ids[position]!r} cannot have an RMS contrast of {goal_rms:g}: its edge "
-                "against the surround alone has more; ask for more contrast, or a mean nearer to the surround."
+                f"Image {stimuli.stimulus_ids[position]!r} cannot have an RMS contrast of {goal_rms:g}"
+                + ("" if limiting is None else f", to which max_clipped lowered it for {limiting!r}")
+                + ": its edge against the surround alone has more; ask for more contrast"
+                + ("" if limiting is None else " by a larger max_clipped or without that image")
+                + ", or a mean nearer to the surround."
             )
         codes = quantize(new[np.newaxis])[0][0]
         clipped = window.clipped(new)
@@ -286,16 +300,20 @@ def _check(mean: Any, rms: Any, max_clipped: float | None, spectrum: str | None,
     for name, value, top in (("mean", mean, 1.0), ("rms", rms, 0.5)):
         if value is None or value == "average":
             continue
-        if isinstance(value, (str, bool)) or not isinstance(value, (int, float, np.number)) or not 0 < value <= top:
+        if not (_is_number(value) and 0 < value <= top):
             raise ValueError(f'{name} is {value!r}: give a number above 0 and at most {top:g}, or "average".')
     if max_clipped is not None and rms is None:
         raise ValueError("max_clipped lowers a shared contrast, and no rms was given: give rms too.")
-    if max_clipped is not None and not 0 <= max_clipped < 1:
+    if max_clipped is not None and not (_is_number(max_clipped) and 0 <= max_clipped < 1):
         raise ValueError(f"max_clipped is {max_clipped!r}: give a fraction from 0 to below 1, such as 0.01.")
     if spectrum is not None and spectrum not in SPECTRA:
         raise ValueError(
             f"spectrum is {spectrum!r}: {did_you_mean(str(spectrum), SPECTRA)}give one of {', '.join(SPECTRA)}."
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def _opened(mask: Image, aperture: Aperture | None) -> NDArray[np.bool_]:
@@ -326,10 +344,16 @@ def _target(
                 f"The histogram {histogram!r} is no stimulus of {stimuli.name!r}: {did_you_mean(histogram, ids)}give "
                 '"average", the id of a stimulus, or values.'
             )
-        return original(ids.index(histogram))[0][opened]
-    values = np.asarray(histogram, np.float64).ravel()
-    if values.size < 2 or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        raise ValueError(f"The histogram has {values.size} values: give at least two finite values in [0, 1].")
+        values = original(ids.index(histogram))[0][opened]
+    else:
+        values = np.asarray(histogram, np.float64).ravel()
+        if values.size < 2 or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise ValueError(f"The histogram has {values.size} values: give at least two finite values in [0, 1].")
+    if not np.ptp(values):
+        raise ValueError(
+            f"The histogram {histogram if isinstance(histogram, str) else 'given'!r} has one value alone, "
+            f"{values[0]:.3g}, and would make every image uniform: give one that varies."
+        )
     return values
 
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: how the session_description of an exported plan begins
+PLANNED = "Planned presentation of the stimulus set"
+#: stimulus_onset, stim_on_time, stimOn_times, image_start_time, onset_s and the like; times of the session in s
+_ONSET = re.compile(
+    r"(?:(?:stim(?:ulus|uli)?|image|img|pic|picture|presentation|visual)_?(?:on(?:set)?|start)|onset)s?(?:_times?|_s)?",
+    re.IGNORECASE,
+)
+_ROUNDING_S = 1e-6
 
 
 def require_pynwb() -> None:
@@ -209,6 +218,63 @@ def series_onsets(series: Any) -> NDArray[np.float64]:
     if series.timestamps is not None:
         return np.asarray(series.timestamps[:], dtype=np.float64)
     return float(series.starting_time or 0.0) + np.arange(len(series.data)) / float(series.rate)
+
+
+def presentation_onsets(
+    columns: Mapping[str, NDArray[Any]], rows: Sequence[int], file: str
+) -> tuple[str, NDArray[np.float64]]:
+    """
+    Return when the images of a table of trials or presentations came, and the column that says so.
+
+    A trial often begins before its image: a column such as stimulus_onset, stim_on_time or onset_s is taken before
+    start_time.
+
+    Parameters
+    ----------
+    columns : mapping of str to array
+        The columns of the table, among them start_time and stop_time.
+    rows : sequence of int
+        The rows that matter, counted from 0.
+    file : str
+        What to call the table in an error.
+
+    Returns
+    -------
+    column : str
+        Name of the column.
+    onsets : array of float, shape (row,)
+        Onsets in s, not a number where there is none.
+
+    Raises
+    ------
+    ValueError
+        If two such columns differ, or a time lies outside its row, such as one from the start of the row.
+
+    Examples
+    --------
+    >>> table = {"start_time": np.array([1.0]), "stop_time": np.array([2.0]), "stim_on_time": np.array([1.4])}
+    >>> presentation_onsets(table, [0], "trials")[0]
+    'stim_on_time'
+    """
+    chosen = list(rows)
+    start, stop = (np.asarray(columns[name], dtype=np.float64)[chosen] for name in ("start_time", "stop_time"))
+    onsets = {k: np.asarray(v)[chosen] for k, v in columns.items() if _ONSET.fullmatch(k) and v.dtype.kind == "f"}
+    first, *others = onsets or ["start_time"]
+    for other in others:
+        if not np.allclose(onsets[other], onsets[first], rtol=0, atol=_ROUNDING_S, equal_nan=True):
+            raise ValueError(
+                f"{file!r} has the onsets {first} and {other}, which differ: keep the column that says when the image "
+                "came, or rename the other one."
+            )
+    for name, onset in onsets.items():
+        outside = np.flatnonzero((onset < start - _ROUNDING_S) | (onset > stop + _ROUNDING_S))
+        if len(outside):
+            k = outside[0]
+            raise ValueError(
+                f"{file!r} has {name} = {onset[k]:g} s in row {chosen[k] + 1}, which lasts from {start[k]:g} to "
+                f"{stop[k]:g} s: give onsets on the clock of start_time, not from the start of the row."
+            )
+    return first, onsets.get(first, start)
 
 
 def series_names(series: Any, sources: dict[str, ImageSource]) -> tuple[str, ...] | None:

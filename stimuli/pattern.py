@@ -24,6 +24,30 @@ PLACE: Mapping[str, Range | Choice] = MappingProxyType(
 )
 
 
+def within(angle_deg: float, period_deg: float) -> float:
+    """
+    Bring an angle into one period, the same for angles that differ by rounding only.
+
+    Parameters
+    ----------
+    angle_deg : float
+        The angle in degrees.
+    period_deg : float
+        After how many degrees it begins again.
+
+    Returns
+    -------
+    float
+        From 0 to the period, which is not included.
+
+    Examples
+    --------
+    >>> within(-90.0, 360.0), within(359.9999999999, 360.0)
+    (270.0, 0.0)
+    """
+    return round(angle_deg % period_deg, 9) % period_deg
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pattern(ABC):
     """
@@ -148,9 +172,20 @@ class Pattern(ABC):
         Returns
         -------
         hashable
-            By default the pattern without its seed.
+            The family and its look; without contrast all patterns of a family look the same.
         """
+        return (self.family, self._look() if self.contrast else None)
+
+    def _look(self) -> Hashable:
+        """Give a value that is equal for patterns of this family that look the same and can be seen."""
         return replace(self, seed=None)
+
+    def _positive(self) -> Self:
+        """Return the pattern with a positive contrast and a phase to match; for patterns that are waves."""
+        turn = 180.0 if self.contrast < 0 else 0.0
+        phase = within(getattr(self, "phase_deg", 0.0) + turn, 360.0)
+        wave: dict[str, Any] = {"contrast": abs(self.contrast), "phase_deg": phase, "seed": None}
+        return replace(self, **wave)
 
     def _centered(self, x: Plane, y: Plane) -> tuple[Plane, Plane]:
         return x - self.x_deg, y - self.y_deg

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
 
 from stimuli.gratings import FREQUENCY, PHASE, rotated
-from stimuli.pattern import PLACE, Pattern, Plane
+from stimuli.pattern import PLACE, Pattern, Plane, within
 from stimuli.ranges import Choice, Range
 
 _TURN = 2.0 * math.pi
@@ -111,6 +111,10 @@ class PolarPattern(Pattern):
         tiny = np.finfo(np.float64).tiny  # the logarithm of a log-polar pattern has none at 0
         inside = r < (self.inner_radius_deg or 0.0)
         return np.where(inside, 0.0, np.cos(self._angle(np.maximum(r, tiny), np.arctan2(up, across))))
+
+    def _look(self) -> Hashable:
+        """Give the pattern with its phase in one turn."""
+        return self._positive()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +305,12 @@ class LogPolar(PolarPattern):
         """Give the radius at which the local frequency reaches a limit; it is lower outside."""
         return math.hypot(self.radial_frequency, self.angular_cycles) / (_TURN * limit_cpd)
 
+    def _look(self) -> Hashable:
+        """Give the pattern, of the two with all signs turned round the one with the larger frequency."""
+        w, n = self.radial_frequency, self.angular_cycles
+        back = replace(self, radial_frequency=0.0 - w, angular_cycles=-n, phase_deg=-self.phase_deg)
+        return (back if (w, n) < (0.0, 0) else self)._positive()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperbolic(Pattern):
@@ -361,3 +371,7 @@ class Hyperbolic(Pattern):
         u, v = rotated(*self._centered(x, y), self.orientation_deg)
         distance = np.sqrt(np.abs(u**2 - v**2))
         return np.cos(_TURN * self.frequency_cpd * distance + math.radians(self.phase_deg))
+
+    def _look(self) -> Hashable:
+        """Give the pattern at the first of the four orientations of one picture."""
+        return replace(self, orientation_deg=within(self.orientation_deg, 90.0))._positive()

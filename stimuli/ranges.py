@@ -301,6 +301,38 @@ def wanted_values(values: Sequence[Any] | Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, (list, np.ndarray, range)) else (values,)
 
 
+def checked_seed(seed: object) -> int:
+    """
+    Return a seed as a plain number.
+
+    Parameters
+    ----------
+    seed : object
+        What came.
+
+    Returns
+    -------
+    int
+        The seed.
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole number from 0 to 2**32 - 1. NumPy splits larger ones into words of 32 bits, and image k of
+        one seed would be image k' of another.
+
+    Examples
+    --------
+    >>> checked_seed(np.int64(3))
+    3
+    """
+    whole("seed", seed, 0)
+    number = int(seed)  # type: ignore[call-overload]
+    if number >= 2**32:
+        raise ValueError(f"seed is {_short(number)}: give a whole number below 2**32, such as 0.")
+    return number
+
+
 def whole(label: str, value: object, least: int) -> None:
     """
     Refuse what is not a whole number.

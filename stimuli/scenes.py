@@ -19,7 +19,7 @@ from stimuli.display import Display
 from stimuli.hints import did_you_mean
 from stimuli.photos import natural_photos
 from stimuli.provenance import provenance_record
-from stimuli.ranges import whole
+from stimuli.ranges import checked_seed, whole
 from stimuli.raster import raster_px
 from stimuli.stimulus_set import StimulusSet
 
@@ -93,8 +93,9 @@ def scenes(
     Put objects on backgrounds that have nothing to do with them.
 
     Objects take turns; background and view are drawn at random, places and turns uniformly, sizes uniformly on a
-    logarithmic scale. Scene k depends on the seed and k alone, and its object, background and direction of change are
-    the same at every level of variation, so that levels compare like with like.
+    logarithmic scale. An object comes on every background once before it comes on one again. Scene k depends on the
+    seed and k alone, and its object, background and direction of change are the same at every level of variation, so
+    that levels compare like with like.
 
     Parameters
     ----------
@@ -124,14 +125,16 @@ def scenes(
     -------
     StimulusSet
         n images with the columns family, cutout, background (a stimulus id, or gray), variation, x_deg, y_deg,
-        width_deg (longer side of the object), rotation_deg (counterclockwise) and seed.
+        width_deg (longer side of the object), rotation_deg (counterclockwise) and seed, and the photograph of the
+        background if it has one.
 
     Raises
     ------
     TypeError
         If cut-outs or backgrounds are of the wrong kind.
     ValueError
-        If a number is out of range, a level is unknown, or two scenes are the same picture.
+        If a number is out of range, a level is unknown, n is more than there are scenes at no variation, or two scenes
+        are the same picture.
 
     Examples
     --------
@@ -140,17 +143,23 @@ def scenes(
     (['cube', 'mug'], (1, 64, 64))
     """
     whole("n", n, 1)
-    whole("seed", seed, 0)
+    seed = checked_seed(seed)
     objects = _objects(cutouts)
     level, ranges = _variation(variation)
     gray = isinstance(backgrounds, str) and backgrounds == "gray"
     behind = _behind(backgrounds, size_px, size_deg, channels, display)
+    if n > len(objects) * len(behind) and ranges == Variation(size=ranges.size):
+        raise ValueError(
+            f"{n} scenes are asked for, and without variation there are {len(objects) * len(behind)}, each object on "
+            "each background: ask for fewer, vary the view, or give more of them."
+        )
+    orders = [np.random.default_rng([seed, j, 1]).permutation(len(behind)) for j in range(min(n, len(objects)))]
     images: list[NDArray[np.uint8]] = []
     rows: list[dict[str, Any]] = []
     for k in range(n):
-        rng = np.random.default_rng([seed, k])
-        place, (right, up, larger, turn) = int(rng.integers(len(behind))), rng.uniform(-1, 1, 4)
-        thing = objects[k % len(objects)]
+        right, up, larger, turn = np.random.default_rng([seed, k]).uniform(-1, 1, 4)
+        turns, which = divmod(k, len(objects))
+        thing, place = objects[which], int(orders[which][turns % len(behind)])
         view = {
             "x_deg": right * ranges.shift * behind.size_deg,
             "y_deg": up * ranges.shift * behind.size_deg,
@@ -161,7 +170,8 @@ def scenes(
         codes = composed(thing, behind.images([place])[0], behind.size_deg, **view)
         images.append(codes)
         told = {"cutout": thing.name, "background": "gray" if gray else behind.stimulus_ids[place], "variation": level}
-        rows.append({"family": "scene"} | told | view | {"seed": seed})
+        carried = {name: behind.table[name].iloc[place] for name in ("photograph",) if name in behind.table}
+        rows.append({"family": "scene"} | told | view | {"seed": seed} | carried)
     config = {
         "n": n,
         "cutouts": [each.name for each in objects],
@@ -223,7 +233,7 @@ def composed(
     layers = np.concatenate([color * pixels[3:], pixels[3:]])
     ppd = width / size_deg
     layers = warp(
-        np.pad(layers, ((0, 0), (1, 1), (1, 1))),
+        layers,
         (height, width),
         right_px=x_deg * ppd,
         up_px=y_deg * ppd,
@@ -271,7 +281,7 @@ def _behind(
     photos = natural_photos(_POOL, pixels, channels=channels)
     return StimulusSet.from_arrays(
         photos.codes(),
-        {"stimulus_id": photos.stimulus_ids},
+        {"stimulus_id": photos.stimulus_ids, "photograph": list(photos.table["photograph"])},
         size_deg=size_deg,
         display=display,
         provenance=photos.provenance,

@@ -34,6 +34,7 @@ COLUMNS = {
     "onset_ms_nominal": "float",
     "duration_ms": "float",
 }
+_ROUNDING = 0.01  # ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,8 @@ class PresentationOrder:
     Raises
     ------
     ValueError
-        If a column is missing or the counts do not fit together.
+        If a column is missing, the counts do not fit together, or trials and times are not those of the
+        configuration, by which rigs show them.
 
     Examples
     --------
@@ -98,6 +100,26 @@ class PresentationOrder:
                 raise ValueError(
                     f"The column {name!r} of the presentation order does not follow from its rows (counts begin at 0, "
                     "onsets increase): make the order with presentation_order."
+                )
+        self._check_timing(frame)
+
+    def _check_timing(self, frame: pd.DataFrame) -> None:
+        """Raise where the table differs from the configuration: rigs go by this, so an edit would be half honored."""
+        times, count = self.timing, self.config.images_per_trial
+        lengths = frame.groupby("trial").size()
+        short = (lengths != count) & (lengths.index < len(lengths) - 1)
+        due = _onsets(frame["trial"].to_numpy(), frame["position"].to_numpy(), times)
+        wrong = {
+            f"duration_ms is not {times.duration_ms:g}": (frame["duration_ms"] - times.duration_ms).abs() > _ROUNDING,
+            f"a trial has not {count} images": frame["trial"].map(short) | (frame["position"] >= count),
+            "onset_ms_nominal does not follow from its times": (frame["onset_ms_nominal"] - due).abs() > _ROUNDING,
+        }
+        for what, rows in wrong.items():
+            if rows.any():
+                raise ValueError(
+                    f"The presentation order differs in row {int(rows.to_numpy().argmax())} from its configuration, by "
+                    f"which rigs show the images ({what}): make another order with presentation_order instead of "
+                    "editing these columns."
                 )
 
     @property
@@ -183,10 +205,18 @@ class PresentationOrder:
         except ValueError:
             raise ValueError(f"{place} or the JSON file beside it is damaged: restore both.") from None
         try:
-            config = SequenceConfig(**{**record["config"], "normalizers": tuple(record["config"]["normalizers"])})
-            return cls(_table.from_csv(text, COLUMNS), config, record["refresh_hz"])
-        except (ValueError, TypeError, KeyError, csv.Error) as error:
+            return cls(_table.from_csv(text, COLUMNS), *_config_of(record))
+        except (ValueError, TypeError, csv.Error) as error:
             raise ValueError(f"{place} is no presentation order: {error}") from None
+
+
+def _config_of(record: object) -> tuple[SequenceConfig, float | None]:
+    """Read the configuration and the refresh rate from the JSON beside the table."""
+    given = record.get("config") if isinstance(record, dict) else None
+    names = {field.name for field in dataclasses.fields(SequenceConfig)}
+    if not isinstance(record, dict) or not isinstance(given, dict) or set(given) != names or "refresh_hz" not in record:
+        raise ValueError("the JSON file beside it does not hold its configuration: restore it from its original.")
+    return SequenceConfig(**given), record["refresh_hz"]
 
 
 def presentation_order(
@@ -277,8 +307,6 @@ def _table_of(
     order = blocks.ravel()
     trial, position = np.divmod(np.arange(order.size), config.images_per_trial)
     times = config.on_frames(refresh_hz)
-    step = times.duration_ms + times.gap_ms
-    length = times.lead_in_ms + config.images_per_trial * step + times.inter_trial_ms
     return pd.DataFrame(
         {
             "trial": trial,
@@ -287,7 +315,13 @@ def _table_of(
             "repeat": pd.Series(order).groupby(order).cumcount(),
             "stimulus_id": np.array(names, dtype=object)[order],
             "filename": files[order],
-            "onset_ms_nominal": np.round(trial * length + times.lead_in_ms + position * step, 3),
+            "onset_ms_nominal": _onsets(trial, position, times),
             "duration_ms": times.duration_ms,
         }
     )
+
+
+def _onsets(trial: np.ndarray, position: np.ndarray, times: SequenceConfig) -> np.ndarray:
+    step = times.duration_ms + times.gap_ms
+    length = times.lead_in_ms + times.images_per_trial * step + times.inter_trial_ms
+    return np.round(trial * length + times.lead_in_ms + position * step, 3)

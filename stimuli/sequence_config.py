@@ -10,6 +10,8 @@ import numpy as np
 
 _WHOLE = {"repeats": 1, "images_per_trial": 1, "blanks_per_block": 0, "normalizers_per_block": 0, "seed": 0}
 _TIMES = ("duration_ms", "gap_ms", "lead_in_ms", "inter_trial_ms")
+LONGEST_MS = 3_600_000  # an hour: nothing but a mistake is longer
+REFRESH_HZ = (1, 10_000)  # far beyond all screens on both sides
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,18 @@ class SequenceConfig:
                 raise TypeError(f"SequenceConfig.{name} is {value!r}: give a time in ms.")
             if not math.isfinite(value) or value < 0 or (name == "duration_ms" and value == 0):
                 raise ValueError(f"SequenceConfig.{name} is {value!r}: give a positive time in ms (0 but for images).")
+            if value > LONGEST_MS:
+                raise ValueError(f"SequenceConfig.{name} is {value:g} ms: give at most {LONGEST_MS:,}, an hour.")
             object.__setattr__(self, name, float(value))
         for name in ("animal", "day"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"SequenceConfig.{name} is {getattr(self, name)!r}: give text.")
             if not getattr(self, name).isprintable():
                 raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)!r}: give one line of printable text.")
-        if isinstance(self.normalizers, str):
-            raise TypeError(f"SequenceConfig.normalizers is {self.normalizers!r}: give a tuple of stimulus ids.")
-        object.__setattr__(self, "normalizers", tuple(self.normalizers))
+        given = self.normalizers
+        if not isinstance(given, (tuple, list)) or not all(isinstance(name, str) for name in given):
+            raise TypeError(f"SequenceConfig.normalizers is {given!r}: give a tuple of stimulus ids.")
+        object.__setattr__(self, "normalizers", tuple(given))
         if len(set(self.normalizers)) != len(self.normalizers):
             raise ValueError(f"SequenceConfig.normalizers is {self.normalizers}: name each stimulus once.")
 
@@ -107,6 +112,11 @@ class SequenceConfig:
         SequenceConfig
             The times that the screen can show.
 
+        Raises
+        ------
+        ValueError
+            If the rate is not a number of frames per second from 1 to 10,000.
+
         Examples
         --------
         >>> SequenceConfig(duration_ms=90).on_frames(60).duration_ms
@@ -114,6 +124,10 @@ class SequenceConfig:
         """
         if refresh_hz is None:
             return self
+        low, high = REFRESH_HZ
+        number = isinstance(refresh_hz, (int, float, np.number)) and not isinstance(refresh_hz, bool)
+        if not number or not low <= refresh_hz <= high:
+            raise ValueError(f"refresh_hz is {refresh_hz!r}: give frames per second from {low} to {high:,}.")
         frames = {name: round(getattr(self, name) * refresh_hz / 1000) for name in _TIMES}
         frames["duration_ms"] = max(1, frames["duration_ms"])
         return dataclasses.replace(self, **{name: round(n * 1000 / refresh_hz, 6) for name, n in frames.items()})

@@ -181,6 +181,15 @@ class ClosedShape(Pattern):
         """
         return inside(self.placed(), x, y).astype(np.float64)
 
+    def _look(self) -> Hashable:
+        """Give the sides of the outline, wherever it begins: a symmetric shape has the same after a turn."""
+        steps = np.round(self.placed() * (1e6 / math.pi)).astype(
+            np.int64
+        )  # no decimal or binary fraction is half a step
+        corners = [tuple(corner) for corner in steps.tolist()]
+        sides = zip(corners, [*corners[1:], *corners[:1]], strict=True)
+        return frozenset(frozenset(side) for side in sides), self.contrast
+
 
 def convexity_radii(tips: Sequence[str], *, dented: bool = False) -> tuple[float, ...]:
     """
@@ -357,15 +366,3 @@ class ContourShape(ClosedShape):
         """
         measured = {f"curvature_at_{k:03d}_per_deg": v for k, v in self.curvature_per_deg().items()}
         return super().columns() | {"radii": " ".join(f"{radius:g}" for radius in self.radii)} | measured
-
-    def key(self) -> Hashable:
-        """
-        Give a value that is equal for shapes that look the same, as a symmetric shape does after a turn.
-
-        Returns
-        -------
-        hashable
-            The places of the control points, and the contrast.
-        """
-        turned = self._turned(self.control_points()) * self.radius_deg + np.array([self.x_deg, self.y_deg])
-        return frozenset(map(tuple, np.round(turned, 9) + 0.0)), self.contrast

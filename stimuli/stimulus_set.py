@@ -158,7 +158,7 @@ class StimulusSet(ReadableImages):
         Parameters
         ----------
         sets : sequence of StimulusSet
-            The sets in order; a column that a set lacks is missing there.
+            The sets in order; a column that a set lacks is missing there, and whole numbers stay whole numbers.
         name : str, optional
             Name of the result; by default the names joined by ``+``.
 
@@ -241,7 +241,7 @@ class StimulusSet(ReadableImages):
             values = [given] * len(self) if alone else list(given)
             if len(values) != len(self):
                 raise ValueError(f"Column {name!r} has {len(values)} values for {len(self)} stimuli: give one each.")
-            new[name] = _table.tidy_column(name, pd.Series(values))
+            new[name] = _table.tidy_column(name, pd.Series(values, dtype=object))
         return self._replace(table=new)
 
     def on_screen(self, display: Display | None = None, *, size_deg: float | None = None) -> StimulusSet:

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from stimuli.gratings import rotated
-from stimuli.pattern import PLACE, Pattern, Plane
+from stimuli.pattern import PLACE, Pattern, Plane, within
 from stimuli.ranges import LENGTH, Choice, Range
 
 Segment = tuple[tuple[float, float], tuple[float, float]]
@@ -133,17 +133,10 @@ class Stroke(Pattern):
         )
         return super().fitted(size_px, size_deg)
 
-    def key(self) -> Hashable:
-        """
-        Give a value that is equal for figures that look the same, as a cross does after a quarter turn.
-
-        Returns
-        -------
-        hashable
-            The figure at the first of its equal orientations, without its seed.
-        """
+    def _look(self) -> Hashable:
+        """Give the figure at the first of its equal orientations, as a cross has after every quarter turn."""
         symmetry = _SYMMETRY.get(self.figure, 360.0)
-        turn = 0.0 if math.isinf(symmetry) else round(self.orientation_deg % symmetry, 9) % symmetry
+        turn = 0.0 if math.isinf(symmetry) else within(self.orientation_deg, symmetry)
         return replace(self, seed=None, orientation_deg=turn)
 
     def signal(self, x: Plane, y: Plane) -> Plane:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stimuli._checks import check_size_deg
-from stimuli._crops import rms_contrast
+from stimuli._contrast import rms_contrast
 from stimuli._drawn import drawn_set
 from stimuli.apertures import Aperture
 from stimuli.appearance import quantize
 from stimuli.competitors import copied_set
 from stimuli.display import Display
 from stimuli.provenance import provenance_record, sha256_bytes
-from stimuli.ranges import whole
+from stimuli.ranges import checked_seed, whole
 from stimuli.raster import GRAY, raster_px
 from stimuli.stimulus_set import StimulusSet
 
@@ -73,7 +73,9 @@ def pink_noise(
     """
     Make images of 1/f^alpha noise about the background gray.
 
-    Image k depends on the seed and k alone. Values outside [0, 1] are clipped; at the default contrast they are rare.
+    Image k depends on the seed and k alone. Sets of one seed with different alpha are filtered from the same noise, so
+    their images k resemble each other; give each a seed of its own where they must not. Values outside [0, 1] are
+    clipped; at the default contrast they are rare.
 
     Parameters
     ----------
@@ -116,7 +118,7 @@ def pink_noise(
     ((1, 64, 64), ['pink_noise', 'pink_noise'])
     """
     whole("n", n, 1)
-    whole("seed", seed, 0)
+    seed = checked_seed(seed)
     _within("alpha", alpha, 0.0, 4.0)
     _within("rms", rms, 0.004, 0.5)
     if channels not in (1, 3):
@@ -128,7 +130,7 @@ def pink_noise(
     for k in range(n):
         plane = noise_plane((pixels, pixels), alpha, np.random.default_rng([seed, k]))
         codes, clipped = quantize((GRAY + mask * rms * plane)[None, None])
-        told = {"family": "pink_noise", "alpha": float(alpha), "number": k, "seed": int(seed)}
+        told = {"family": "pink_noise", "alpha": float(alpha), "number": k, "seed": seed}
         around = {} if aperture is None else aperture.columns()
         seen = {"rms_contrast": rms_contrast(codes[0]), "clipped_fraction": float(clipped[0])}
         rows.append(told | seen | around)
@@ -186,13 +188,14 @@ def phase_scrambled(stimuli: StimulusSet, fraction: float = 1.0, *, seed: int = 
 
     A copy depends on the seed and the id of its source alone. The spectrum is that of an image that wraps round, so
     opposite edges that differ leave horizontal and vertical streaks. The values of a copy spread more evenly than
-    those of the source and may leave [0, 1], where they are clipped: see the column clipped_fraction, and lower the
-    contrast of the set (`stimuli.matching.match_appearance`) if it is large.
+    those of the source and may leave [0, 1], where they are clipped: see the column clipped_fraction. If it is large,
+    lower the contrast of the sources (`stimuli.matching.match_appearance`) and scramble them again; lowering that of
+    the copies does not bring back what was clipped.
 
     Parameters
     ----------
     stimuli : StimulusSet
-        The sources.
+        The sources; uniform ones, such as the gray control, are left out.
     fraction : float
         From 0 to 1: how far the phases are moved, see `scrambled`.
     seed : int
@@ -207,7 +210,7 @@ def phase_scrambled(stimuli: StimulusSet, fraction: float = 1.0, *, seed: int = 
     Raises
     ------
     ValueError
-        If a number is out of range, or two copies are the same picture.
+        If a number is out of range, every source is uniform, or two copies are the same picture.
 
     Examples
     --------
@@ -216,11 +219,11 @@ def phase_scrambled(stimuli: StimulusSet, fraction: float = 1.0, *, seed: int = 
     True
     """
     _within("fraction", fraction, 0.0, 1.0)
-    whole("seed", seed, 0)
+    seed = checked_seed(seed)
 
     def copies(source: str, image: Plane) -> Iterator[tuple[Plane, dict[str, Any]]]:
         rng = np.random.default_rng([seed, int(sha256_bytes(source.encode())[:12], 16)])
-        yield scrambled(image, fraction, rng), {"fraction": float(fraction), "seed": int(seed)}
+        yield scrambled(image, fraction, rng), {"fraction": float(fraction), "seed": seed}
 
     return copied_set(stimuli, "phase_scrambled", copies, {"fraction": fraction}, seed)
 

@@ -137,7 +137,7 @@ def _synthesis(report: ControlReport, facts: Mapping[str, str]) -> str:
     table, records = report.stimuli.table, list(_records(report.stimuli.provenance))
     named = ", ".join(sorted(set(table["recipe"].astype(str)))) if "recipe" in table else ""
     full = facts.get("recipe") or "; ".join(dict.fromkeys(_config(r, "synthesis") for r in records)).strip("; ")
-    seeds = ", ".join(map(str, sorted(set(table["seed"])))) if "seed" in table else facts.get("seed", _MISSING)
+    seeds = ", ".join(map(str, sorted(set(table["seed"].dropna())))) if "seed" in table else facts.get("seed", _MISSING)
     recipe = f"{named} = {full}" if named and full and named != full else named or full or _MISSING
     return (
         f"Images were synthesized by gradient ascent through the driver ({facts.get('driver', _MISSING)}) with the "

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from neural_fits.fit import best_device
 from stimuli import StimulusSet
 from stimuli.appearance import quantize, to_float
-from stimuli.competitors import copied_set
+from stimuli.competitors import copied_set, is_uniform
 from stimuli.provenance import sha256_bytes
+from stimuli.ranges import checked_seed, whole
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
@@ -88,7 +89,7 @@ def texture_metamers(
     Parameters
     ----------
     stimuli : StimulusSet
-        The sources.
+        The sources; uniform ones, such as the gray control, are left out.
     n : int
         Metamers of each.
     config : TextureConfig, optional
@@ -112,7 +113,7 @@ def texture_metamers(
     ModuleNotFoundError
         When plenoptic is not installed.
     ValueError
-        When the images have no room for the scales, or a number is out of range.
+        When the images have no room for the scales, a number is out of range, or every source is uniform.
 
     Examples
     --------
@@ -123,13 +124,12 @@ def texture_metamers(
             "texture metamers need plenoptic, which is not installed; run: "
             "python -m pip install 'neural-population-control[textures]'"
         )
-    for name, value, least in (("n", n, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    whole("n", n, 1)
+    seed = checked_seed(seed)
     config = config or TextureConfig()
     scales = fitting_scales(stimuli.size_px, config)
     place, told = best_device(device), progress or (lambda _: None)
-    total = n * len(stimuli)
+    total = n * sum(not is_uniform(stimuli.codes([place])[0]) for place in range(len(stimuli)))
     done = 0
 
     def copies(source: str, image: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], dict[str, Any]]]:

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_fits.recordings_io._nwb_images import name_numbers
-from stimuli.nwb_files import image_sources, index_series, plain_columns, series_names, series_onsets
+from stimuli.nwb_files import (
+    image_sources,
+    index_series,
+    plain_columns,
+    presentation_onsets,
+    series_names,
+    series_onsets,
+)
 
 _IDS = ("stimulus_id", "image_id", "stimulus_filename", "image_name", "stimulus_presented")
 _NUMBERS = ("stimulus_id", "image_id", "stimulus_presented", "image_index", "stimulus_index", "frame")
@@ -48,7 +55,7 @@ def presentation_tables(nwb: Any) -> dict[str, Any]:
 def table_presentations(nwb: Any, name: str, table: Any, path: Path) -> Presentations:
     """Return the presentations of one table."""
     columns = plain_columns(table)
-    onsets = np.asarray(table["start_time"].data[:], dtype=np.float64)
+    _, onsets = presentation_onsets(columns, range(len(table)), f"{path.name}, table {name}")
     column, ids, counted = _stimulus_column(nwb, name, columns, onsets, path)
     correct = np.ones(len(ids), dtype=bool)
     for key in _CORRECT:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stimuli.event_logs._cells import plan_columns, read_cells
+from stimuli.event_logs._cells import Cells, plan_columns, read_cells
 from stimuli.event_logs.log import UNKNOWN, EventLog, event_log
-from stimuli.event_logs.names import StimulusNames
+from stimuli.event_logs.names import StimulusNames, is_nothing
 
 __all__ = ["read"]
 
@@ -15,8 +15,9 @@ def read(path: Path, names: StimulusNames) -> EventLog:
     r"""
     Read the events of a BIDS dataset.
 
-    Rows in which both stim_id and stim_file are "n/a" are other events and left out. The column shown of our template
-    (true or false) marks broken presentations; without it every row with an onset was shown.
+    Rows in which both stim_id and stim_file are "n/a" are other events and left out. ``stim-<label>`` is a label here,
+    before it is an id. The column shown of our template (true or false) marks broken presentations; without it every
+    row with an onset was shown.
 
     Parameters
     ----------
@@ -33,7 +34,8 @@ def read(path: Path, names: StimulusNames) -> EventLog:
     Raises
     ------
     ValueError
-        If onset, or both stim_file and stim_id are missing, or stim_file and stim_id of a row mean two stimuli.
+        If onset, or both stim_file and stim_id are missing, stim_file and stim_id of a row mean two stimuli, or shown
+        is "n/a" for a presentation, as in the template, which is a plan.
 
     Examples
     --------
@@ -49,24 +51,24 @@ def read(path: Path, names: StimulusNames) -> EventLog:
     columns = [name for name in ("stim_id", "stim_file") if name in cells.columns]
     if not columns:
         cells.need("stim_file", "stim_id")
-    cells = cells.take(
-        [k for k in range(len(cells)) if any(not names.is_missing(cells.columns[c][k]) for c in columns)]
-    )
-    given = [
-        [cell for cell in row if not names.is_missing(cell)]
-        for row in zip(*(cells.columns[name] for name in columns), strict=True)
-    ]
-    for row, line in zip(given, cells.line, strict=True):
-        meant = set(names.resolve(row, path.name))
-        if len(meant) > 1:
-            raise ValueError(
-                f"{path.name!r} names {' and '.join(map(repr, row))} in row {line}, which are the two stimuli "
-                f"{' and '.join(map(repr, sorted(meant)))}: correct stim_id or stim_file."
-            )
+    meant = names.identify({name: cells.columns[name] for name in columns}, cells.line, path.name, "label")
+    keep = [k for k, name in enumerate(meant) if name is not None]
+    cells = cells.take(keep)
+    _refuse_unmarked(cells)
     onset = cells.numbers("onset")
-    rows: dict[str, list[object]] = {"stimulus": [row[0] for row in given], "onset_s": [*onset], "line": [*cells.line]}
+    rows: dict[str, list[object]] = {"stimulus": [meant[k] for k in keep], "onset_s": [*onset], "line": [*cells.line]}
     rows["shown"] = [*cells.truth("shown")] if "shown" in cells.columns else [value == value for value in onset]
     if "duration" in cells.columns:
         rows["duration_s"] = [*cells.numbers("duration")]
     rows |= {name: [*values] for name, values in plan_columns(cells, UNKNOWN).items()}
     return event_log(rows, names, format="bids", file=path.name)
+
+
+def _refuse_unmarked(cells: Cells) -> None:
+    unmarked = [k for k, cell in enumerate(cells.columns.get("shown", [])) if is_nothing(cell)]
+    if unmarked:
+        what = "which is the plan as it was exported" if len(unmarked) == len(cells) else "which says neither"
+        raise ValueError(
+            f"{cells.file!r} has shown = n/a for {len(unmarked)} of {len(cells)} presentations, the first in row "
+            f"{cells.line[unmarked[0]]}, {what}: write the onsets of the run, and true or false into every row."
+        )

@@ -37,6 +37,8 @@ class EventLog:
         Format of the file that it was read from.
     file : str
         Name of that file.
+    notes : tuple of str
+        What the file leaves in doubt, one sentence each.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class EventLog:
     stimulus_ids: tuple[str, ...]
     format: str
     file: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -102,14 +105,17 @@ class EventLog:
         return atomic_write(path, self.table.to_csv(index=False, lineterminator="\n"))
 
     def __repr__(self) -> str:
-        broken = int((~self.shown).sum())
+        broken, seen = int((~self.shown).sum()), int((self.counts() > 0).sum())
+        notes = "".join(f"; {note}" for note in self.notes)
         return (
-            f"EventLog({self.file!r}, {self.format}: {len(self)} presentations, {broken} of them broken, of "
-            f"{int((self.counts() > 0).sum())} of {len(self.stimulus_ids)} stimuli)"
+            f"EventLog({self.file!r}, {self.format}: {len(self)} presentations, {broken} of them broken, of {seen} of "
+            f"{len(self.stimulus_ids)} stimuli{notes})"
         )
 
 
-def event_log(rows: Mapping[str, Sequence[Any]], names: StimulusNames, *, format: str, file: str) -> EventLog:
+def event_log(
+    rows: Mapping[str, Sequence[Any]], names: StimulusNames, *, format: str, file: str, notes: Sequence[str] = ()
+) -> EventLog:
     """
     Check the presentations of a log, name their stimuli and number the repeats by what was really shown.
 
@@ -124,6 +130,8 @@ def event_log(rows: Mapping[str, Sequence[Any]], names: StimulusNames, *, format
         Format of the file.
     file : str
         Name of the file.
+    notes : sequence of str
+        What the file leaves in doubt.
 
     Returns
     -------
@@ -157,7 +165,7 @@ def event_log(rows: Mapping[str, Sequence[Any]], names: StimulusNames, *, format
     table["shown"] = shown
     table["repeat"] = UNKNOWN
     table.loc[shown, "repeat"] = table[shown].groupby("stimulus_id").cumcount()
-    return EventLog(table[list(COLUMNS)], names.ids, format, file)
+    return EventLog(table[list(COLUMNS)], names.ids, format, file, tuple(notes))
 
 
 def _check_times(
@@ -172,7 +180,7 @@ def _check_times(
     timed = np.flatnonzero(np.isfinite(onset))
     step = np.diff(onset[timed])
     for wrong, problem, remedy in (
-        (step < 0, "is before", "sort the log by onset, and give each run its own file"),
+        (step < 0, "is before", "two runs in one file? give each its own file; rows of one run, sort by onset"),
         (step == 0, "is the same as", "remove the copies: one presentation is one row"),
     ):
         if wrong.any():

@@ -40,7 +40,8 @@ def read(path: Path, names: StimulusNames, part: str | None = None) -> EventLog:
     Raises
     ------
     ValueError
-        If the file has no stimuli or onsets, or they are not as `event_log` expects.
+        If the file has no stimuli or onsets, two of its columns name two stimuli in one row, or what it has is not as
+        `event_log` expects.
 
     Examples
     --------
@@ -52,11 +53,13 @@ def read(path: Path, names: StimulusNames, part: str | None = None) -> EventLog:
     [1.25]
     """
     cells = read_cells(path)
-    stimulus = _stimulus_column(cells, names)
-    cells = cells.take([k for k, cell in enumerate(cells.columns[stimulus]) if not names.is_missing(cell)])
+    named = {column: cells.columns[column] for column in _stimulus_columns(cells, names)}
+    meant = names.identify(named, cells.line, path.name)
+    keep = [k for k, name in enumerate(meant) if name is not None]
+    cells = cells.take(keep)
     onset_name = _onset_column(cells) if part is None else part.removesuffix(STARTED) + STARTED
     onset = cells.numbers(cells.need(onset_name))
-    rows: dict[str, list[object]] = {"stimulus": [*cells.columns[stimulus]], "onset_s": [*onset], "line": [*cells.line]}
+    rows: dict[str, list[object]] = {"stimulus": [meant[k] for k in keep], "onset_s": [*onset], "line": [*cells.line]}
     started = [value == value for value in onset]
     rows["shown"] = [*cells.truth("shown")] if "shown" in cells.columns else [*started]
     stopped = onset_name.removesuffix(STARTED) + STOPPED
@@ -68,15 +71,13 @@ def read(path: Path, names: StimulusNames, part: str | None = None) -> EventLog:
     return event_log(rows, names, format="psychopy", file=path.name)
 
 
-def _stimulus_column(cells: Cells, names: StimulusNames) -> str:
-    known = cells.first(*_STIMULUS)
-    if known is not None:
-        return known
-    for column, values in cells.columns.items():  # a condition file of one's own may call it anything
-        found = [names.find(value) for value in values if not names.is_missing(value)]
-        if found and all(name is not None for name in found):
-            return column
-    return cells.need(*_STIMULUS[:2])
+def _stimulus_columns(cells: Cells, names: StimulusNames) -> list[str]:
+    """Return all columns that name the stimulus, or the likely one, which then says what is wrong with it."""
+    known = [column for column in _STIMULUS if column in cells.columns]
+    telling = [column for column in known if names.tells(column, cells.columns[column])]
+    if not known:  # a condition file of one's own may call it anything
+        telling = [column for column, values in cells.columns.items() if names.tells(column, values)][:1]
+    return telling or known[:1] or [cells.need(*_STIMULUS[:2])]
 
 
 def _onset_column(cells: Cells) -> str:

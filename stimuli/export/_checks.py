@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stimuli._table import some
+from stimuli.event_logs.names import is_nothing
 from stimuli.sequence import PresentationOrder
 from stimuli.stimulus_set import StimulusSet
 
@@ -57,12 +58,23 @@ def is_number(cell: str) -> bool:
     return True
 
 
+def is_value(name: str) -> bool:
+    """Say whether pandas, by which programs of rigs read tables, may take a name for a number or a truth value."""
+    return is_number(name) or name.lower() in ("true", "false")
+
+
 def _check_names(ids: Sequence[str], filenames: Sequence[str]) -> None:
     wrong = [name for name in filenames if not _FILE.fullmatch(name)]
     if wrong:
         raise ValueError(
             f"filename {some(wrong)} is not safe on every rig: give names like 'images/name.png' made of letters, "
             "digits, '_', '-' and '.'."
+        )
+    nothing = [name for name in ids if is_nothing(name)]
+    if nothing:
+        raise ValueError(
+            f"stimulus_id {some(nothing)} means 'no value' to the programs of rigs, which read tables with pandas: "
+            "rename the stimulus."
         )
     for what, names in (("stimulus_id", ids), ("filename", [name.removeprefix("images/") for name in filenames])):
         reserved = [name for name in names if _RESERVED.fullmatch(name)]

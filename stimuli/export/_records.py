@@ -105,6 +105,24 @@ def write_checksums(folder: Path) -> None:
     (folder / CHECKSUMS).write_text("".join(lines), encoding="ascii", newline="\n")
 
 
+def foreign_files(folder: Path) -> list[str] | None:
+    """Name the files of an exported set that were added or edited since; None if the folder is no exported set."""
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    own = {line[66:]: line[:64] for line in lines}
+    return [
+        name
+        for name in list_files(folder)
+        if name not in (CHECKSUMS, PROVENANCE) and not _is_same(folder / name, own.get(name))
+    ]
+
+
+def _is_same(path: Path, digest: str | None) -> bool:
+    return digest is not None and path.is_file() and sha256_file(path) == digest
+
+
 def list_files(folder: Path) -> list[str]:
     """Name all files of a folder, in order."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())

@@ -20,16 +20,18 @@ from stimuli.export._records import write_json
 from stimuli.export.bundle import Bundle
 
 START = (
-    "bids/ is a BIDS dataset. Replace the planned onsets in its *_events.tsv by those of the run, write false into the "
-    "column shown where a presentation was broken, and read it back by npc events. stimuli.tsv and stim_id follow the "
-    "draft of Stim-BIDS (BEP044); stim_file is BIDS as it is."
+    "bids/ is a BIDS dataset. Replace the planned onsets in its *_events.tsv by those of the run, and n/a in the "
+    "column shown by true, or by false where a presentation was broken; then read it back by npc events. stimuli.tsv "
+    "and stim_id follow the draft of Stim-BIDS (BEP044); stim_file is BIDS as it is."
 )
 BIDS_VERSION = "1.11.0"
 NOT_KNOWN = "n/a"
+_SIZE = "ImageSize"  # an entry of stimuli.json that is no column
 _README = """Stimuli of the set {name}, and the order in which they are to be shown.
 
-The events are planned: onsets are nominal, from the start of the first trial, and nothing has been shown yet. Replace
-them by the onsets of the run, and write false into the column shown where a presentation was broken.
+The events are planned: onsets are nominal, from the start of the first trial, and nothing has been shown yet, which is
+why the column shown holds n/a. Replace the onsets by those of the run, and n/a by true where the image was shown whole
+and by false where the presentation was broken.
 
 stimuli/stimuli.tsv, stimuli/stimuli.json and the column stim_id follow the draft of Stim-BIDS (BIDS extension proposal
 44), stim_file is BIDS as it is. stimulus_name is the id in the exported set.
@@ -107,7 +109,8 @@ def _label(text: str) -> str:
 def _write_stimuli(bundle: Bundle, place: Path, labels: Sequence[str]) -> None:
     table = bundle.stimuli.table
     own = {"stimulus_id": labels, "type": ["image"] * len(labels), "stimulus_name": table.pop("stimulus_id")}
-    table = table.drop(columns="filename").rename(columns={name: f"set_{name}" for name in own})
+    table = table.drop(columns="filename")
+    table.columns = pd.Index(_renamed(table.columns, {*own, _SIZE}))
     rows = zip(*own.values(), *(table[name] for name in table.columns), strict=True)
     (place / "stimuli.tsv").write_text(_tsv([*own, *table.columns], rows), encoding="utf-8", newline="\n")
     about: dict[str, Any] = {
@@ -117,12 +120,24 @@ def _write_stimuli(bundle: Bundle, place: Path, labels: Sequence[str]) -> None:
     }
     about |= {name: {"Description": f"Column {name} of the exported set."} for name in table.columns}
     height, width = bundle.stimuli.size_px
-    about["ImageSize"] = {
+    about[_SIZE] = {
         "Description": "Width and height of all images.",
         "Pixels": [width, height],
         "DegreesOfVisualAngle": [bundle.stimuli.size_deg, bundle.stimuli.size_deg * height / width],
     }
     write_json(place / "stimuli.json", about)
+
+
+def _renamed(columns: Iterable[str], taken: set[str]) -> list[str]:
+    """Name the columns of the set so that none has a name that is taken, nor that of another once spaces are alike."""
+    names: list[str] = []
+    plain = [_cell(column) for column in columns]
+    for name in plain:
+        new = name
+        while new in taken or new in names or (new != name and new in plain):
+            new = f"set_{new}"
+        names.append(new)
+    return names
 
 
 def _write_events(bundle: Bundle, path: Path, labels: Sequence[str]) -> None:
@@ -135,7 +150,7 @@ def _write_events(bundle: Bundle, path: Path, labels: Sequence[str]) -> None:
         "stim_file": [f"{label[name]}_image.png" for name in order["stimulus_id"]],
         "stim_id": [label[name] for name in order["stimulus_id"]],
         **{name: order[name] for name in ("trial", "position", "block", "repeat")},
-        "shown": ["true"] * len(order),
+        "shown": [NOT_KNOWN] * len(order),
     }
     path.write_text(_tsv(list(columns), zip(*columns.values(), strict=True)), encoding="utf-8", newline="\n")
     about: dict[str, Any] = {
@@ -147,7 +162,7 @@ def _write_events(bundle: Bundle, path: Path, labels: Sequence[str]) -> None:
         "block": {"Description": "Block, counted from 0; each holds every stimulus."},
         "repeat": {"Description": "Planned repeat of the stimulus, counted from 0."},
         "shown": {
-            "Description": "Whether the image was shown whole.",
+            "Description": "Whether the image was shown whole; n/a before the run.",
             "Levels": {"true": "It was.", "false": "Broken."},
         },
         "StimulusPresentation": stimulus_presentation(bundle.display),

@@ -15,14 +15,18 @@ import numpy as np
 import pandas as pd
 
 from stimuli import _table, png
+from stimuli.export._checks import is_value
 from stimuli.export._records import write_json
 from stimuli.export.bundle import Bundle
 
 START = (
     "Unpack brainscore/stimulus_*.zip into a folder and load it with the CSV: StimulusSet.from_files(csv_path, folder) "
     "of brainscore_core.supported_data_standards.brainio.stimuli. The JSON file beside them holds the identifier (for "
-    "a submission, <lab>.<FirstAuthorYear>) and the SHA-1 sums that Brain-Score asks for."
+    "a submission, <lab>.<FirstAuthorYear>) and the SHA-1 sums that Brain-Score asks for. Where an id of the set looks "
+    "like a number, which Brain-Score would read as one (0012 as 12), every id in the CSV begins with id_; the JSON "
+    "file says so as stimulus_id_prefix."
 )
+_PREFIX = "id_"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold: equal sets give equal bytes
 
 
@@ -32,7 +36,9 @@ def write(bundle: Bundle) -> None:
 
     Images are repeated to three channels, because Brain-Score's check refuses gray files, and called ``image_<n>.png``,
     counted from 1 in the order of the set; the column filename of the CSV says which is which, and degrees is the width
-    on the screen. Columns of the set that have these or other names of Brain-Score's own are left out.
+    on the screen. Columns of the set that have these or other names of Brain-Score's own are left out. Brain-Score
+    reads the CSV with pandas, which would turn the ids 0012 and 12 into one number: where any id looks like a number or
+    a truth value, all of them are written with ``id_`` before them.
 
     Parameters
     ----------
@@ -46,6 +52,8 @@ def write(bundle: Bundle) -> None:
     table = bundle.stimuli.table
     for column in ("filename", "image_id", "degrees", "stimulus_path_within_store", "stimulus_current_local_file_path"):
         table = table.drop(columns=column, errors="ignore")  # they mean something else to Brain-Score
+    prefix = _PREFIX if any(is_value(name) for name in table["stimulus_id"]) else ""
+    table["stimulus_id"] = prefix + table["stimulus_id"]
     table.insert(1, "filename", pd.Series(filenames, dtype=object))
     table.insert(2, "degrees", bundle.stimuli.size_deg)
     (place / f"{stem}.csv").write_text(_table.to_csv(table), encoding="utf-8", newline="")
@@ -56,6 +64,7 @@ def write(bundle: Bundle) -> None:
         "zip_sha1": _sha1(place / f"{stem}.zip"),
         "class": "StimulusSet",
         "count": len(filenames),
+        "stimulus_id_prefix": prefix,
     }
     write_json(place / f"{stem}.json", record)
 

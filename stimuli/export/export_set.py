@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from stimuli._table import some
 from stimuli.display import Display
 from stimuli.export import _records, readme_rig
 from stimuli.export._checks import check_order, check_position, check_table
@@ -52,9 +53,10 @@ def export_set(
 
     The folder holds images/, stimuli.csv, presentation.csv, display.json, README_RIG.txt, report.html, provenance.json,
     checksums.sha256, and a folder for each rig; `StimulusSet.load` opens it too. A uniform gray image is added as
-    control. Pixel codes are those of the set. Images are read and written one by one. The folder appears whole or not
-    at all. The same input gives the same bytes in every file but provenance.json, which holds the time and is therefore
-    not listed in checksums.sha256 (a format may put in a time of its own; its module says so).
+    control. Pixel codes are those of the set. Of the table, the column size_deg is written anew, and columns
+    ``predicted_*``, which an earlier export has added, are left out. Images are read and written one by one. The folder
+    appears whole or not at all. The same input gives the same bytes in every file but provenance.json, which holds the
+    time and is therefore not listed in checksums.sha256 (a format may put in a time of its own; its module says so).
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def export_set(
     facts : mapping of str to str, optional
         What else the report and the provenance should state, such as the hashes of models.
     overwrite : bool
-        Replace an earlier export that holds no other file, such as a log of a run.
+        Replace an earlier export that holds no other file, such as a log of a run, and none that was edited since.
     progress : callable, optional
         Takes a line of text at each step.
 
@@ -110,7 +112,7 @@ def export_set(
         raise TypeError(f"rigs is {rigs!r}: give a list of names, such as [{rigs!r}].")
     modules = {name: _rig(name) for name in dict.fromkeys(rigs)}
     target = Path(folder)
-    require_free(target, overwrite, is_export)
+    require_replaceable(target, overwrite)
     screen = display or stimuli.display
     if not isinstance(screen, Display):
         raise ValueError(
@@ -125,8 +127,7 @@ def export_set(
     blank = gray_control_id(ready)
     order = _order(sequence, ready, blank, screen)
     tables = _records.named_predictions(predictions, ready.stimulus_ids)
-    plain = set(ready.table)
-    ready = _with_columns(ready, tables)
+    ready, plain = _with_columns(ready, tables)
     with atomic_folder(target, overwrite, is_export) as place:
         say(f"writing {len(ready)} images")
         saved = ready.save(place)
@@ -143,8 +144,7 @@ def export_set(
         (place / "README_RIG.txt").write_text(readme_rig.readme(bundle, starts), encoding="utf-8", newline="\n")
         say("writing report.html")
         told = {**readme_rig.facts(bundle), **(facts or {})}
-        bare = saved.table.drop(columns=[name for name in saved.table if name not in plain])
-        page = index_html(saved._replace(table=bare), tables, told, title=bundle.name)
+        page = index_html(saved._replace(table=plain), tables, told, title=bundle.name)
         (place / "report.html").write_text(page, encoding="utf-8", newline="\n")
         _records.write_checksums(place)
         config = {"sequence": order.config, "display": screen, "position_deg": position, "rigs": list(modules)}
@@ -157,7 +157,7 @@ def export_set(
 
 def is_export(folder: Path) -> bool:
     """
-    Say whether a folder holds an exported set and nothing else, so that replacing it deletes nobody's logs.
+    Say whether a folder holds an exported set as it was written, so that replacing it deletes nobody's work.
 
     Parameters
     ----------
@@ -167,19 +167,47 @@ def is_export(folder: Path) -> bool:
     Returns
     -------
     bool
-        Whether every file is one of the export's own.
+        Whether every file is one of the export's own and has the SHA-256 in checksums.sha256.
 
     Examples
     --------
     >>> is_export(Path("nowhere"))
     False
     """
-    try:
-        lines = (folder / _records.CHECKSUMS).read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        return False
-    own = {line[66:] for line in lines} | {_records.CHECKSUMS, _records.PROVENANCE}
-    return set(_records.list_files(folder)) <= own
+    return _records.foreign_files(folder) == []
+
+
+def require_replaceable(folder: str | os.PathLike[str], overwrite: bool) -> None:
+    """
+    Raise unless an exported set may be written at a folder: call it before long work.
+
+    Parameters
+    ----------
+    folder : path
+        The folder to make.
+    overwrite : bool
+        Whether an earlier export may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds something else, or files that were added or edited after the export.
+    OSError
+        If the location cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     require_replaceable(f"{place}/new", overwrite=True)
+    """
+    foreign = _records.foreign_files(Path(folder)) if overwrite else None
+    if foreign:
+        raise FileExistsError(
+            f"{folder} holds {some(foreign)}, added or edited after the export, which overwriting would delete: move "
+            "them away or choose another folder."
+        )
+    require_free(folder, overwrite, is_export)
 
 
 def _rig(name: str) -> Any:
@@ -203,9 +231,12 @@ def _order(
     )
 
 
-def _with_columns(stimuli: StimulusSet, tables: Mapping[str, pd.DataFrame]) -> StimulusSet:
-    """Add the size on screen and the predictions of the first model, in place of any that were there."""
-    columns: dict[str, Any] = {} if "size_deg" in stimuli.table else {"size_deg": stimuli.size_deg}
+def _with_columns(stimuli: StimulusSet, tables: Mapping[str, pd.DataFrame]) -> tuple[StimulusSet, pd.DataFrame]:
+    """Add the size on screen and the predictions of the first model to the set; return also its table without them."""
+    table = stimuli.table  # what an earlier export has added says nothing of this one
+    added = [name for name in map(str, table) if name == "size_deg" or name.startswith("predicted_")]
+    table = table.drop(columns=added)
+    columns: dict[str, Any] = {"size_deg": stimuli.size_deg}
     for frame in list(tables.values())[:1]:
         columns |= {f"predicted_{site}": frame[site].to_numpy() for site in frame.columns}
-    return stimuli.with_columns(**columns)
+    return stimuli._replace(table=table).with_columns(**columns), table

@@ -29,6 +29,7 @@ START = (
 )
 IMAGES, SERIES, TABLE = "stimuli", "presented_stimuli", "presentations"
 ORDER = "order_of_images"
+_TAKEN = {ORDER, "description", "namespace", "neurodata_type", "object_id"}  # the container's own datasets, attributes
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -48,8 +49,16 @@ def write(bundle: Bundle) -> None:
     ------
     ImportError
         If pynwb is not installed.
+    ValueError
+        If a stimulus has a name that NWB keeps for itself.
     """
     require_pynwb()
+    taken = [name for name in bundle.stimuli.stimulus_ids if name in _TAKEN]
+    if taken:
+        raise ValueError(
+            f"stimulus_id {_table.some(taken)} is a name that NWB keeps for itself: rename the stimulus, or export "
+            "without nwb."
+        )
     from pynwb import NWBHDF5IO
 
     path, make = bundle.folder / "nwb" / "stimuli.nwb", _Maker(_content(bundle))

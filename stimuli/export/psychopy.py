@@ -9,7 +9,9 @@ from __future__ import annotations
 import pandas as pd
 
 from stimuli import _table
-from stimuli.export._checks import is_number
+from stimuli.display import Display
+from stimuli.event_logs.names import is_nothing
+from stimuli.export._checks import is_value
 from stimuli.export._records import background_code, write_json
 from stimuli.export.bundle import Bundle
 from stimuli.templating import render
@@ -47,7 +49,7 @@ def write(bundle: Bundle) -> None:
         "width_cm": display.width_cm,
         "distance_cm": display.distance_cm,
         "refresh_hz": display.refresh_hz,
-        "gamma": display.gamma if display.pixel_values == "linear" else None,
+        "gamma": display.gamma if corrects(display) else None,
         "background_code": background_code(display),
     }
     write_json(folder / "monitor.json", monitor)
@@ -67,12 +69,35 @@ def write(bundle: Bundle) -> None:
     (folder / "run_rsvp.py").write_text(script + "\n", encoding="utf-8", newline="\n")
 
 
+def corrects(display: Display) -> bool:
+    """
+    Say whether run_rsvp.py corrects the curve of a screen: PsychoPy's gamma is the plain ``L = a + k V^gamma``.
+
+    Parameters
+    ----------
+    display : Display
+        The screen.
+
+    Returns
+    -------
+    bool
+        False also where nothing is to be corrected.
+
+    Examples
+    --------
+    >>> corrects(Display(gamma=2.2, pixel_values="linear")), corrects(Display(gamma=2.2))
+    (True, False)
+    """
+    plain = display.gamma is not None and not display.gamma_offset and display.luminance_table is None
+    return plain and display.pixel_values == "linear"
+
+
 def conditions(bundle: Bundle) -> str:
     """
     Return the conditions: one row a presentation, with names that PsychoPy takes for variables.
 
-    The importer of PsychoPy (2026.2) fails on a column of words in which one looks like a number: stimulus_id is left
-    out then, and image_file says which image it was.
+    The importer of PsychoPy (2026.2) fails on a column of words in which one looks like a number, and loses one that
+    pandas reads as missing: stimulus_id is left out then, and image_file says which image it was.
 
     Parameters
     ----------
@@ -92,6 +117,6 @@ def conditions(bundle: Bundle) -> str:
     order = bundle.order.table
     files = "../" + order["filename"]
     table = pd.concat([order.iloc[:, :6], files.rename("image_file"), order.iloc[:, 6:]], axis=1)
-    if any(is_number(name) for name in bundle.stimuli.stimulus_ids):
+    if any(is_value(name) or is_nothing(name) for name in bundle.stimuli.stimulus_ids):
         table = table.drop(columns="stimulus_id")
     return _table.to_csv(table)

@@ -15,7 +15,8 @@ START = """
 In MATLAB or Octave with Psychtoolbox, in the folder psychtoolbox:
   s = load_set();                    order, table, sizes, times, and the pixels by s.read(n)
   run_rsvp()                         shows it; space starts a trial, b breaks it off, escape ends
-Logs go to psychtoolbox/logs, one CSV a run. Load your gamma table before (LoadNormalizedGammaTable).
+Logs go to psychtoolbox/logs, one CSV a run. No gamma table is loaded; if GRAY above asks for one, load
+it before (LoadNormalizedGammaTable).
 Put your eye tracker into is_fixating, in run_rsvp.m. Run by us without a screen only: try it before the
 animal is there.
 """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 
 from stimuli.display import Display
+from stimuli.export import monkeylogic, mworks, psychopy
 from stimuli.export._records import background_code
 from stimuli.export.bundle import Bundle
 from stimuli.gray import GRAY_CODE
@@ -13,8 +15,16 @@ from stimuli.sequence import PresentationOrder
 from stimuli.templating import render
 
 WIDTH = 100
+_LIGHT = {
+    "display": "No gamma is built into the images, and the set was made for this screen as it is: load no gamma table, "
+    "correct nothing.",
+    "linear": "No gamma is built into the images. Light must be proportional to the code: correct the curve of the "
+    "screen in the rig, and measure that it is straight.",
+    "srgb": "The codes are sRGB: set the screen to sRGB, and measure that it shows it.",
+}
+_OWN_PPD = {"mworks": mworks.own_ppd, "monkeylogic": monkeylogic.own_ppd}  # degrees that are shares of the whole screen
 _VALUES = {
-    "display": "unchanged through the screen's own curve",
+    "display": "unchanged through the screen's own curve, which the rig must not correct",
     "linear": "proportional to luminance, so the rig must correct the curve of the screen",
     "srgb": "sRGB, so the rig must show sRGB",
 }
@@ -69,7 +79,12 @@ def notes(
             f"{GRAY_CODE}: every image will stand out as a square."
         )
     if display.pixel_values == "display" and display.gamma is None and display.luminance_table is None:
-        found.append("Nothing is known of the luminance of this screen: measure it, and let the rig correct its curve.")
+        found.append("Nothing is known of the luminance of this screen: measure it, to know what light was shown.")
+    if display.pixel_values == "linear" and not psychopy.corrects(display):
+        found.append(
+            "Light must be proportional to the code, and no script here corrects the curve of this screen "
+            f"({_curve(display)}): load its gamma table yourself before every run."
+        )
     if order.refresh_hz is None:
         found.append("The refresh rate is not known, so times are not rounded to frames.")
     words = {"duration_ms": "image", "gap_ms": "gap", "lead_in_ms": "lead-in", "inter_trial_ms": "time between trials"}
@@ -162,11 +177,26 @@ def readme(bundle: Bundle, starts: Mapping[str, str]) -> str:
         display=display,
         blank=bundle.blank_id,
         background=background_code(display),
+        diagonal_cm=math.hypot(display.width_cm, display.height_cm),
+        own_ppd={name: f"{ppd(display):.2f}" for name, ppd in _OWN_PPD.items() if name in starts},
+        light=_wrapped(_light(display, "psychopy" in starts), "  "),
         notes=[_wrapped(note, "  ! ") for note in told_loudly],
         facts=[_wrapped(value, f"  {key:<{pad}}") for key, value in told.items()],
         starts={name: _indented(text) for name, text in starts.items()},
         predictions=list(bundle.predictions),
     )
+
+
+def _curve(display: Display) -> str:
+    if display.luminance_table is not None:
+        return "photometer readings"
+    return "not known: measure it" if display.gamma is None else "a gamma with an offset"
+
+
+def _light(display: Display, by_psychopy: bool) -> str:
+    """Say what the rig has to do about the curve of its screen."""
+    corrected = by_psychopy and psychopy.corrects(display)
+    return _LIGHT[display.pixel_values] + (f" run_rsvp.py corrects the gamma {display.gamma:g}." if corrected else "")
 
 
 def _wrapped(text: str, first: str) -> str:

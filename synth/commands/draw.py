@@ -22,6 +22,7 @@ OTHERS: dict[str, tuple[str, dict[str, str]]] = {
     "pink_noise": ("1/f^alpha noise", {"alpha": "1", "rms": "0.15"}),
     "phase_scrambled": ("the images of --from without their phases", {"fraction": "1"}),
 }
+_WITHOUT_PLACE = ("pink_noise", "phase_scrambled")  # they fill the image; only an aperture has a place
 
 
 def draw(
@@ -89,6 +90,12 @@ def draw(
     require_free(out, overwrite, lambda folder: (folder / "set.json").is_file())
     if edge_deg is not None and aperture_deg is None:
         raise ValueError("--edge-deg is the edge of an aperture; give --aperture-deg too")
+    if at is not None and aperture_deg is None and family in _WITHOUT_PLACE:
+        raise ValueError(f"--at is the middle of an aperture for {family}; give --aperture-deg too")
+    if shapes is not None and family != "outline":
+        raise ValueError(f"--shapes is for outline; leave it out for {family}")
+    if grid and among:
+        raise ValueError("--grid takes no --range; give the values to combine with --set NAME=VALUE,VALUE")
     x, y = at or (0.0, 0.0)
     edge = edge_deg if edge_deg is not None else 0.25 * (aperture_deg or 0.0)
     asked: dict[str, Any] = {
@@ -130,8 +137,8 @@ def _drawn(
     from stimuli.shape_file import read_shapes
     from stimuli.textures import pink_noise
 
-    if (shapes is not None) != (family == "outline"):
-        raise ValueError(f"--shapes is for the family outline, and needed there; got the family {family}")
+    if shapes is None and family == "outline":
+        raise ValueError("outline needs the file of shapes; give it with --shapes")
     if n is not None and (grid or shapes is not None):
         raise ValueError(f"-n does not go with {'--grid' if grid else '--shapes'}, which says how many; leave it out")
     if family in OTHERS:
@@ -193,12 +200,16 @@ def _values(family: str, fixed: Sequence[str], among: Sequence[str], at: tuple[f
                 low, colon, high = content.partition(":")
                 if not colon:
                     raise ValueError(f"--range got {text!r}; give NAME=LOW:HIGH, such as frequency_cpd=0.5:4")
+                if hasattr(ranges.get(name), "values"):
+                    raise ValueError(f"{name} of {family} is chosen from values; give --set {name}=VALUE,VALUE or all")
                 values[name] = (_number(text, low), _number(text, high))
-            elif content.strip() == "all" and hasattr(ranges.get(name), "values"):
-                values[name] = list(ranges[name].values)
+            elif content.strip() == "all" and (name in ranges or name in OTHERS.get(family, ("", {}))[1]):
+                if not hasattr(ranges.get(name), "values"):
+                    raise ValueError(f"{name} of {family} has no ready-made values that all could stand for; give some")
+                values[name] = list(ranges[name].legal or ranges[name].values)
             else:
-                values[name] = _one_or_more(text, content, getattr(ranges.get(name), "legal", None) or ())
-    if at is not None and family not in ("pink_noise", "phase_scrambled"):
+                values[name] = _one_or_more(text, content, ranges.get(name))
+    if at is not None and family not in _WITHOUT_PLACE:
         if {"x_deg", "y_deg"} & set(values) or family == "outline":
             raise ValueError("--at stands for x_deg and y_deg of a family with these parameters; leave one of them out")
         values |= {"x_deg": at[0], "y_deg": at[1]}
@@ -217,10 +228,15 @@ def _ranges(family: str) -> Mapping[str, Any]:
     return FAMILIES[family].ranges
 
 
-def _one_or_more(text: str, content: str, legal: Sequence[Any]) -> Any:
+def _one_or_more(text: str, content: str, law: Any) -> Any:
     parts = [part.strip() for part in content.split(",")]
-    named = any(isinstance(value, str) for value in legal)  # the family says which names there are
-    values = parts if named else [_value(text, part) for part in parts]
+    known = getattr(law, "values", ())
+    if any(isinstance(value, str) for value in known):  # the family says which names there are
+        values: list[Any] = list(parts)
+    elif any(isinstance(value, tuple) for value in known):
+        values = [tuple(_number(text, cell) for cell in part.split()) for part in parts]
+    else:
+        values = [_value(text, part) for part in parts]
     return values[0] if len(values) == 1 else values
 
 
@@ -228,8 +244,9 @@ def _value(text: str, part: str) -> Any:
     words = {"true": True, "false": False}
     if part.lower() in words:
         return words[part.lower()]
-    cells = part.split()
-    return tuple(_number(text, cell) for cell in cells) if len(cells) > 1 else _number(text, part)
+    if len(part.split()) > 1:
+        raise ValueError(f"{part!r} in {text!r} is not a number; put commas between values")
+    return _number(text, part)
 
 
 def _number(text: str, part: str) -> float | int:

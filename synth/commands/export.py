@@ -80,16 +80,15 @@ def export(
     Example: npc export round1/stimuli --for mworks --for bids --repeats 20 --animal m1 --day 1 --model driver
     """
     from stimuli import StimulusSet
-    from stimuli.export.export_set import RIGS, export_set, is_export
+    from stimuli.export.export_set import RIGS, export_set, require_replaceable
     from stimuli.export.readme_rig import notes
-    from stimuli.files import require_free
     from stimuli.gray import with_gray_control
     from stimuli.sequence import PresentationOrder, SequenceConfig
     from synth.progress import Progress
 
     if not rig:
         raise ValueError(f"npc export needs a rig: --for {', --for '.join(RIGS)}, or --for all")
-    require_free(out, overwrite, is_export)
+    require_replaceable(out, overwrite)
     asked: dict[str, Any] = {
         "repeats": repeats,
         "images_per_trial": images_per_trial,

@@ -111,6 +111,11 @@ def fit(
     if normalizer and len(sessions) == 1:
         raise ValueError("--normalizer is for several sessions; give more than one file of recordings")
     recorded = sessions[0] if len(sessions) == 1 else join_sessions(sessions, normalizer)
+    extra = sorted(set(recorded.stimulus_ids) - set(shown.stimulus_ids))
+    if extra and set(shown.stimulus_ids) <= set(recorded.stimulus_ids):  # such as the gray control of npc export
+        recorded = recorded.align(shown, extra="drop")
+        listed = ", ".join(extra[:3]) + (" …" if len(extra) > 3 else "")
+        typer.echo(f"npc: left out {len(extra)} recorded stimuli that are not in {stimuli}: {listed}", err=True)
     recorded = recorded.select_sites(site) if site else recorded
     recorded = reject_outliers(recorded) if no_outliers else recorded
     common: dict[str, Any] = {"group": group, "folds": folds, "seed": seed, "device": device, "cache": cache}

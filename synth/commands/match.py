@@ -10,6 +10,7 @@ import typer
 from synth.commands.options import AsJson, Device, Out, Overwrite, Quiet, Seed, finish
 
 if TYPE_CHECKING:
+    from neural_fits.site_model import Ensemble, SiteModel
     from stimuli import StimulusSet
     from stimuli.matching import Matched
     from synth.progress import Progress
@@ -77,6 +78,7 @@ def match(
         raise ValueError("--edge-deg, --at and --keep-surround describe a window; give its --aperture-deg too")
     require_free(out, overwrite, lambda folder: (folder / "set.json").is_file())  # save looks closer
     original = StimulusSet.load(stimuli)
+    models = _models(model or [], original)  # before the work, so that a wrong name does not cost it
     window = None
     if aperture_deg is not None:
         window = Aperture(aperture_deg, 0.25 * aperture_deg if edge_deg is None else edge_deg, *(at or (0.0, 0.0)))
@@ -96,8 +98,8 @@ def match(
         )
         beside = {"matching.csv": matched.report.to_csv(index=False, float_format="%.6g")}
         effects: dict[str, Any] = {}
-        if model:
-            beside["predicted_change.csv"], effects = _compare(original, matched.stimuli, model, device, progress)
+        if models:
+            beside["predicted_change.csv"], effects = _compare(original, matched.stimuli, models, device, progress)
     saved = matched.stimuli.save(out, overwrite, beside)
     result = matched.summary() | {"effects": effects, "set": str(out)}
     if not as_json:
@@ -114,22 +116,38 @@ def _number(option: str, text: str | None) -> float | str | None:
         raise ValueError(f"{option} is {text!r}; give a number, or average") from None
 
 
+def _models(paths: list[Path], stimuli: StimulusSet) -> dict[str, SiteModel | Ensemble]:
+    """Return the models by their names, all of which take images of the size of the set."""
+    if not paths:
+        return {}
+    from neural_fits.image_size import require_image_size
+    from neural_fits.site_model import load_model
+
+    models = {str(path): load_model(path) for path in paths}
+    for model in models.values():
+        require_image_size(stimuli, model.info.size_px, model.info.size_deg)
+    return models
+
+
 def _compare(
-    before: StimulusSet, after: StimulusSet, models: list[Path], device: str | None, progress: Progress
+    before: StimulusSet,
+    after: StimulusSet,
+    models: dict[str, SiteModel | Ensemble],
+    device: str | None,
+    progress: Progress,
 ) -> tuple[str, dict[str, Any]]:
     """Return the table of all models as CSV text, and the summary of each."""
     import pandas as pd
 
     from neural_fits.appearance_effect import appearance_effect
     from neural_fits.fit import best_device
-    from neural_fits.site_model import load_model
 
     tables, summaries = [], {}
-    for path in models:
-        progress.stage(f"predicting responses by {str(path)!r}")
-        effect = appearance_effect(before, after, load_model(path).to(best_device(device)))
-        tables.append(effect.table.assign(model=str(path)))
-        summaries[str(path)] = effect.summary()
+    for name, model in models.items():
+        progress.stage(f"predicting responses by {name!r}")
+        effect = appearance_effect(before, after, model.to(best_device(device)))
+        tables.append(effect.table.assign(model=name))
+        summaries[name] = effect.summary()
     return pd.concat(tables).to_csv(index=False, float_format="%.6g"), summaries
 
 
@@ -150,6 +168,11 @@ def _told(matched: Matched, asked_rms: str | None, limited: bool, effects: dict[
         lines.append(
             f"clipped: {100 * facts['mean_clipped_fraction']:.2g} % of the values on average, {100 * worst:.2g} % in "
             f"{facts['most_clipped']}{'' if limited else '; --max-clipped lowers the contrast instead'}"
+        )
+    if facts["clipped_before"]:
+        lines.append(
+            f"clipped before, when the set was made: up to {100 * facts['clipped_before']:.2g} % of the values, which "
+            "stays; lower the contrast of what it was made from instead"
         )
     if facts["uniform"]:
         lines.append(f"{facts['uniform']} uniform images left as they were")

@@ -80,6 +80,24 @@ def test_one_image_and_a_site_that_never_varied_have_no_numbers(model, images):
     assert summary["largest_change_at"]["site_id"] == "up"
 
 
+def test_other_sizes_in_degrees_are_refused(model, images):
+    small = images.on_screen(size_deg=2.0)
+    with pytest.raises(ValueError, match="is 4 deg wide before and 2 deg after the change: give two sets of one size"):
+        appearance_effect(images, small, model)
+    with pytest.raises(ValueError, match="are 2 deg wide, the model was fitted on images of 4 deg"):
+        appearance_effect(small, small, model)
+    fits = images.on_screen(size_deg=4.03)  # what fits the pixels of a screen
+    assert (appearance_effect(fits, images, model).table["change_sd"] == 0).all()
+
+
+def test_ids_are_looked_up_in_time_proportional_to_their_number(model, images, monkeypatch):
+    asked = []
+    ids = images.stimulus_ids
+    monkeypatch.setattr(StimulusSet, "stimulus_ids", property(lambda stimuli: asked.append(stimuli) or ids))
+    appearance_effect(images, images, model)
+    assert len(asked) < len(images)
+
+
 def test_other_stimuli_are_refused(model, images):
     with pytest.raises(ValueError, match="6 stimuli before and 5 after"):
         appearance_effect(images, images.select(slice(0, 5)), model)

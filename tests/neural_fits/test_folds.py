@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neural_fits.folds import group_folds, part_of_groups
+from neural_fits.folds import group_folds, group_labels, part_of_groups
+from stimuli import StimulusSet
+from stimuli.gray import with_gray_control
 
 
 def test_halves_share_no_group_cover_everything_and_are_balanced():
@@ -43,3 +45,33 @@ def test_folds_keep_groups_on_one_side():
     folds = group_folds(groups, 4, seed=3)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(60))
     assert not any(set(groups[train]) & set(groups[test]) for train, test in folds)
+
+
+def photographs(columns, n=40):
+    images = np.random.default_rng(0).random((n, 1, 8, 8))
+    return StimulusSet.from_arrays(images, {"stimulus_id": [f"s{i}" for i in range(n)], **columns})
+
+
+def test_labels_stay_whole_where_a_stimulus_has_no_photograph():
+    names = [f"IMG_{i // 2:03d}" for i in range(40)]
+    stimuli = with_gray_control(photographs({"photograph": names}))
+    groups = group_labels(stimuli, "photograph")
+    assert groups.tolist() == [*names, "gray"]
+    first, second = part_of_groups(groups, "A"), part_of_groups(groups, "B")
+    assert abs(len(first) - len(second)) <= 1
+    assert not set(groups[first]) & set(groups[second])
+    assert sorted(len(test) for _, test in group_folds(groups, 4, seed=0)) == [10, 10, 10, 11]
+
+
+@pytest.mark.parametrize("gone", [None, np.nan])
+@pytest.mark.parametrize("labels", [["mountain", "sea"], [10, 234], [0.5, 12.25], [True, False]])
+def test_every_stimulus_without_a_label_is_a_group_of_its_own(labels, gone):
+    groups = group_labels(photographs({"day": [labels[0], gone, labels[1], gone, labels[0]]}, 5), "day")
+    assert groups.tolist() == [str(labels[0]), "s1", str(labels[1]), "s3", str(labels[0])]
+
+
+def test_labels_without_gaps_and_without_the_column():
+    assert group_labels(photographs({"day": [3, 12, 3]}, 3), "day").tolist() == ["3", "12", "3"]
+    assert group_labels(photographs({}, 3), "photograph").tolist() == ["s0", "s1", "s2"]
+    with pytest.raises(ValueError, match="no column 'dya' to group by; did you mean 'day'"):
+        group_labels(photographs({"day": [3, 12, 3]}, 3), "dya")

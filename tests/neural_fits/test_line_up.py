@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from neural_fits.line_up import line_up, line_up_spikes
 from neural_fits.spike_counts import count_in_windows
+from neural_fits.trial_responses import read_sites, read_trial_responses
 from stimuli.event_logs.log import event_log
 from stimuli.event_logs.names import StimulusNames
 
@@ -103,3 +104,66 @@ def test_text_missing_onsets_and_windows_are_refused():
         line_up_spikes(log, {"s0": [1.0]}, (70, 170), onsets_s=[1.0, np.nan])
     with pytest.raises(ValueError, match="give \\(start, end\\) in ms"):
         line_up_spikes(log, {"s0": [1.0]}, (170, 70))
+
+
+def test_spikes_padded_with_nan_are_counted_whatever_their_order():
+    spikes = np.array([0.2, np.nan, 0.1, 0.5, 0.6])  # a difference to NaN is neither up nor down
+    assert count_in_windows(spikes, np.array([0.0, 0.4]), (0, 300)).tolist() == [2, 2]
+
+
+def test_a_table_of_sites_names_columns_in_any_order_and_keeps_what_is_known(tmp_path):
+    (tmp_path / "sites.csv").write_text("region,site_id,x,note,array\nV4,0012,1,007,1.5\nIT,7,2,8,\n")
+    sites = read_sites(tmp_path / "sites.csv")
+    assert list(sites.index) == ["0012", "7"]
+    assert sites[["region", "x", "note"]].values.tolist() == [["V4", 1, "007"], ["IT", 2, "8"]]
+    assert (sites["x"].dtype.kind, sites["array"].dtype.kind) == ("i", "f")
+    (tmp_path / "r.csv").write_text("7,0012\n1,2\n")  # could be responses as well
+    with pytest.raises(ValueError, match="begins with the numbers"):
+        read_trial_responses(tmp_path / "r.csv", sites)
+    (tmp_path / "ids.txt").write_text("left\nright\n")
+    (tmp_path / "r.csv").write_text("right,left\n1,2\n,NaN\n3e-1,-.5\n\n", encoding="utf-8-sig")
+    values, found = read_trial_responses(tmp_path / "r.csv", read_sites(tmp_path / "ids.txt"))
+    assert list(found.index) == ["right", "left"]
+    np.testing.assert_array_equal(values, [[1, 2], [np.nan, np.nan], [0.3, -0.5]])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("s1,s2\n1,2,\n3,4,\n", "3 cells in line 2 where its first row has 2"),
+        ("s1,s2\n0,1,2\n1,3,4\n", "3 cells in line 2"),  # a reader of tables takes the first column for an index
+        ("s1,s2\n1,2\n3\n", "1 cells in line 3"),
+        ("s1\n1\n\n3\n", "0 cells in line 3"),  # left out, all later rows would shift
+        (",s1,s2\n0,1,2\n1,3,4\n", "no name in column 1: .* index=False"),
+        ("s1,s1\n1,2\n", "'s1' in more than one column"),
+        ("1,2.5\n3,4\n", "begins with the numbers '1', '2.5': write the ids"),
+        ("s1,s2\n1,x\n", "'x' in line 2 where a response"),
+        ("s1;s2\n1,5;2,5\n", "3 cells in line 2"),
+        ("s1,s2\n1,inf\n", "'inf' in line 2"),
+        ("", "is empty: write one cell per site"),
+        ("s1,s3\n1,2\n", "differ in 2 ids \\('s2', 's3'\\)"),
+    ],
+)
+def test_a_table_of_responses_that_a_lenient_reader_would_shift_is_refused(text, sentence, tmp_path):
+    (tmp_path / "r.csv").write_text(text)
+    (tmp_path / "ids.txt").write_text("s1\ns2")
+    sites = read_sites(tmp_path / "ids.txt")
+    with pytest.raises(ValueError, match=sentence):
+        read_trial_responses(tmp_path / "r.csv", sites if "s3" in text else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty: write one line per site"),
+        ("a\n\nb\n", "0 cells in line 2"),
+        ("a\nb\na\n", "'a' in more than one line"),
+        ("site_id,region\na,V4\n ,IT\n", "no name in line 2"),
+        ("id,region\na,V4\n", "no column 'site_id'"),
+        ("site_id,repetition\na,1\n", "a name that files use otherwise"),
+    ],
+)
+def test_a_list_of_sites_that_leaves_one_open_is_refused(text, sentence, tmp_path):
+    (tmp_path / "sites.csv").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        read_sites(tmp_path / "sites.csv")

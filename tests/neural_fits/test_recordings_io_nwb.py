@@ -104,6 +104,17 @@ def test_trials_with_names_and_units(tmp_path):
     assert recorded.meta["stimulus_column"] == "stimulus_name"
 
 
+def test_spikes_are_counted_from_the_onset_of_the_image_where_trials_begin_earlier(tmp_path):
+    nwb = new_file()
+    add_units(nwb)
+    for name in ("stimulus_name", "stimulus_onset"):
+        nwb.add_trial_column(name=name, description="x")
+    for image, onset in SHOWN:
+        times = {"start_time": onset - 0.4, "stop_time": onset + 0.3}
+        nwb.add_trial(**times, stimulus_name=NAMES[image], stimulus_onset=onset)
+    assert_expected(SiteRecordings.load(write(nwb, tmp_path / "x.nwb")))
+
+
 def test_another_window_is_counted_and_the_nominal_duration_is_not_used(tmp_path):
     nwb = new_file()
     add_units(nwb)

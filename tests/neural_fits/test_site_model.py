@@ -79,6 +79,18 @@ def test_prediction_is_readout_of_layer(own, images):
     assert own.site_ids == IDS
 
 
+def test_images_of_another_size_are_refused_in_pixels_and_degrees(own, ensemble, images):
+    stimuli = StimulusSet.from_arrays(images.numpy(), name="crops")
+    for model in (own, ensemble):
+        wanted = model.predict(stimuli)
+        np.testing.assert_array_equal(model.predict(stimuli.on_screen(size_deg=8.05)), wanted)
+        for size in (2.0, 7.9, 8.1):
+            with pytest.raises(ValueError, match=f"'crops' are {size:g} deg wide, the model was fitted on images of 8"):
+                model.predict(stimuli.on_screen(size_deg=size))
+        with pytest.raises(ValueError, match="images are 20 x 16 px, the model was fitted on 16 x 16 px; resize them"):
+            model.predict(StimulusSet.from_arrays(np.zeros((1, 3, 20, 16))))
+
+
 def test_saved_model_predicts_the_same_bits(named, images, tmp_path):
     loaded = load_model(named.save(tmp_path / "model"))
     assert isinstance(loaded, SiteModel)

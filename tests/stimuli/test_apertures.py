@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stimuli import Display, StimulusSet
 from stimuli.apertures import Aperture, apply_aperture, pixel_centers
+from stimuli.matching import match_appearance
 
 
 def noise(n=2, channels=1, size=(24, 32), seed=0):
@@ -76,6 +77,23 @@ def test_arrays_and_sets_agree():
     as_set = apply_aperture(stimuli, aperture, 0.25)
     np.testing.assert_allclose(as_set.images(), as_array, atol=0.5 / 255 + 1e-6)
     assert (as_set.codes()[:, :, 0, 0] == 64).all()
+
+
+def test_what_the_table_says_of_the_pixels_stays_true():
+    strong = match_appearance(noise(), mean=0.4, rms=0.4).stimuli
+    made = apply_aperture(strong, Aperture(2.0, 0.5))
+    images = made.codes() / 255.0
+    np.testing.assert_allclose(made.table["rms_contrast"], images.std(axis=(1, 2, 3)))
+    np.testing.assert_allclose(made.table["mean_luminance"], images.mean(axis=(1, 2, 3)))
+    assert (made.table["clipped_fraction"] > 0.02).all()
+    assert made.table["clipped_fraction"].tolist() == strong.table["clipped_fraction"].tolist()
+    assert not {"rms_contrast", "mean_luminance"} & set(apply_aperture(noise(), Aperture(2.0)).table)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_codes_are_not_taken_for_values(dtype):
+    with pytest.raises(TypeError, match=f"images of type {np.dtype(dtype)}: give floating point"):
+        apply_aperture(np.ones((1, 8, 8), dtype), Aperture(2.0), size_deg=8.0)
 
 
 @pytest.mark.parametrize(

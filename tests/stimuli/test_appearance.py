@@ -44,6 +44,13 @@ def test_clipped_fraction_is_per_image():
     assert codes[1, 0, 0].tolist() == [0, 255]
 
 
+def test_rounding_is_not_clipping_and_half_a_code_is():
+    images = np.array([-1.01 / 510, -0.99 / 510, -1e-12, 1 + 1e-12, 1 + 0.99 / 510, 1 + 1.01 / 510])
+    codes, clipped = quantize(images.reshape(1, 1, 2, 3))
+    assert codes.ravel().tolist() == [0, 0, 0, 255, 255, 255]
+    assert clipped.tolist() == [pytest.approx(2 / 6)]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_non_finite_values_are_refused(bad):
     images = np.zeros((3, 1, 2, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,11 +11,12 @@ import h5py
 import numpy as np
 import pytest
 from clients import bids_errors, brainscore, nwb_findings, psychopy
-from exported import IDS, export, some_stimuli
+from exported import IDS, bundle, export, some_stimuli
 
 from stimuli import StimulusSet
 from stimuli.event_logs import read_event_log
 from stimuli.export.export_set import export_set
+from stimuli.export.psychopy import conditions
 from stimuli.sequence import PresentationOrder, SequenceConfig
 
 RIGS = ("psychopy", "bids", "brainscore", "nwb")
@@ -52,17 +54,36 @@ def test_psychopy_imports_the_conditions(exported, planned, tmp_path):
         assert row["image_file"] == f"../{plan['filename']}"
 
 
-def test_ids_that_look_like_numbers_survive_psychopy(tmp_path):
-    stimuli = some_stimuli()
-    table = stimuli.table.assign(stimulus_id=["0012", "1e5", "12", "word"])
+def called(ids):
+    """Return stimuli of these ids; the last is the gray control, so that no other id comes to them."""
+    stimuli = some_stimuli().select(slice(0, len(ids)))
+    codes = stimuli.codes()
+    codes[-1] = 128
+    table = stimuli.table.assign(stimulus_id=ids)
+    return StimulusSet.from_arrays(codes, table, size_deg=6.0, display=stimuli.display, name="called")
+
+
+@pytest.mark.parametrize("ids", [["0012", "1e5", "12", "word"], ["0012", "12", "7"], ["True", "False"]])
+def test_ids_that_look_like_values_survive_psychopy(ids, tmp_path):
     folder = tmp_path / "set"
-    named = StimulusSet.from_arrays(stimuli.codes(), table, size_deg=6.0, display=stimuli.display)
-    export_set(named, folder, rigs=["psychopy"], sequence=SequenceConfig(repeats=2))
-    conditions = str(folder / "psychopy" / "conditions.csv")
-    assert len(psychopy(IMPORT, tmp_path, conditions)["rows"]) == 10
-    log = read_event_log(psychopy(RUN, tmp_path, conditions, str(tmp_path / "wide")), StimulusSet.load(folder))
+    export_set(called(ids), folder, rigs=["psychopy"], sequence=SequenceConfig(repeats=2))
+    listed = str(folder / "psychopy" / "conditions.csv")
+    assert len(psychopy(IMPORT, tmp_path, listed)["rows"]) == 2 * len(ids)
+    log = read_event_log(psychopy(RUN, tmp_path, listed, str(tmp_path / "wide")), StimulusSet.load(folder))
     plan = PresentationOrder.from_csv(folder / "presentation.csv").table
     assert log.table["stimulus_id"].tolist() == plan["stimulus_id"].tolist()
+
+
+@pytest.mark.parametrize("lost", ["NA", "None", "12", "true"])
+def test_conditions_leave_out_ids_that_psychopy_loses(lost, tmp_path):
+    """Such as a bundle of one's own may hold; the image is named by its file all the same."""
+    made = bundle(tmp_path / "set")
+    assert "stimulus_id" in conditions(made).splitlines()[0].split(",")
+    table = made.stimuli.table.assign(stimulus_id=["a", lost, "b", "c", "gray"])
+    named = StimulusSet.from_arrays(made.stimuli.codes(), table)
+    header = conditions(dataclasses.replace(made, stimuli=named)).splitlines()[0].split(",")
+    assert "stimulus_id" not in header
+    assert "image_file" in header
 
 
 def test_psychopy_refuses_a_name_with_a_space(exported, tmp_path):
@@ -143,6 +164,14 @@ def test_brain_score_loads_and_validates_the_set(exported, tmp_path):
     assert found["ids"] == [*IDS, "gray"]
     assert found["degrees"] == [6.0] * 5
     assert found["sums"] == found["recorded"]
+
+
+@pytest.mark.parametrize("ids", [["0012", "12", "7", "1e5"], ["True", "False"]])
+def test_ids_that_look_like_values_survive_brain_score(ids, tmp_path):
+    folder = export_set(called(ids), tmp_path / "set", rigs=["brainscore"], sequence=SequenceConfig(repeats=2))
+    found = brainscore(LOAD, tmp_path, str(folder / "brainscore"), str(tmp_path / "unpacked"))
+    assert found["valid"] is True
+    assert found["ids"] == [f"id_{name}" for name in ids]
 
 
 def test_brain_score_refuses_numbers_with_gaps(exported, tmp_path):

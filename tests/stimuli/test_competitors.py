@@ -11,6 +11,8 @@ from stimuli import StimulusSet
 from stimuli._warp import warp
 from stimuli.apertures import Aperture
 from stimuli.competitors import affine_copies, best_stimuli, contrast_copies, cropped_copies
+from stimuli.gray import with_gray_control
+from stimuli.textures import phase_scrambled
 
 
 def blobs(n=3, size=48, channels=1, **columns):
@@ -40,6 +42,7 @@ def test_best_are_in_order_and_know_what_they_were_chosen_from():
         ([1.0, np.nan, np.inf], 2, ValueError, "1 of 3 have a score"),
         (["x", "y", "z"], 1, TypeError, "something else than numbers"),
         ([1.0, 2.0, 3.0], 0, ValueError, "k is 0"),
+        (pd.Series([1.0, 2.0, 3.0, 9.0], index=["a", "b", "c", "a"]), 1, ValueError, "scores have 'a' twice"),
     ],
 )
 def test_wrong_scores_are_refused(scores, k, error, words):
@@ -128,7 +131,9 @@ def test_copies_stay_within_their_ranges_and_depend_on_their_source_alone():
 
 
 def test_gray_outside_is_the_code_128():
-    white = StimulusSet.from_arrays(np.ones((1, 1, 32, 32)), size_deg=4.0)
+    nearly = np.ones((1, 1, 32, 32))
+    nearly[0, 0, 16, 16] = 253 / 255  # a uniform one would be left out
+    white = StimulusSet.from_arrays(nearly, size_deg=4.0)
     made = affine_copies(white, 8, shift_deg=2, rotation_deg=0, zoom=1, outside="gray")
     for row, codes in zip(made.table.itertuples(), made.codes()[:, 0], strict=True):
         right, up = abs(row.x_deg) * 8, abs(row.y_deg) * 8
@@ -144,12 +149,24 @@ def test_contrast_is_that_of_the_codes_and_the_mean_stays():
     before, after = three.images().astype(float), gained.images().astype(float)
     np.testing.assert_allclose(after[::2].mean(axis=(2, 3)), before.mean(axis=(2, 3)), atol=1e-3)
     np.testing.assert_allclose(after[::2].std(axis=(2, 3)), 0.5 * before.std(axis=(2, 3)), rtol=0.01)
-    luma = np.tensordot([0.299, 0.587, 0.114], after, axes=(0, 1))
-    np.testing.assert_allclose(gained.table["rms_contrast"], luma.std(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(gained.table["rms_contrast"], after.std(axis=(1, 2, 3)), rtol=1e-5)
     assert list(gained.table["gain"]) == [0.5, 1.2] * 3
     matched = contrast_copies(three, rms_contrasts=[0.08])
     np.testing.assert_allclose(matched.table["rms_contrast"], 0.08, rtol=0.01)
     assert not matched.table["clipped_fraction"].any()
+
+
+def test_a_cast_of_color_counts_as_contrast_and_stays():
+    red = blobs(channels=3).codes() / 255.0 * 0.5 + np.array([0.3, 0.1, 0.1])[:, None, None]
+    source = StimulusSet.from_arrays(red)
+    matched = contrast_copies(source, rms_contrasts=[0.12])
+    np.testing.assert_allclose(matched.images().std(axis=(1, 2, 3)), 0.12, rtol=0.01)
+    np.testing.assert_allclose(matched.images().mean((2, 3)), source.images().mean((2, 3)), atol=2e-3)
+    assert not matched.table["clipped_fraction"].any()
+    with pytest.raises(
+        ValueError, match=r"RMS contrast of 0\.05: the means of its color channels alone differ by 0\.09"
+    ):
+        contrast_copies(source, rms_contrasts=[0.05])
 
 
 def test_what_is_clipped_is_told():
@@ -199,7 +216,10 @@ def test_copies_can_stand_beside_their_sources(tmp_path):
             lambda s: affine_copies(s, 2, shift_deg=0, rotation_deg=0, zoom=1),
             "Images 0 and 1 of 6 are the same picture",
         ),
+        (lambda s: affine_copies(s, 1, seed=2**32), r"seed is 4294967296: give a whole number below 2\*\*32"),
         (lambda s: contrast_copies(s, gains=[-1]), "gains is -1"),
+        (lambda s: contrast_copies(s, gains=[0]), "gains is 0: give a number from 0.01 to 100"),
+        (lambda s: contrast_copies(s, rms_contrasts=[0]), "rms_contrasts is 0: give a number from 0.004 to 0.5"),
         (lambda s: contrast_copies(s, rms_contrasts=[0.7]), "rms_contrasts is 0.7"),
         (lambda s: cropped_copies(s, Aperture(0.5, x_deg=90.0)), "closed at every pixel"),
     ],
@@ -209,6 +229,49 @@ def test_wrong_input_is_one_sentence(call, words):
         call(blobs())
 
 
-def test_a_uniform_source_has_no_contrast():
-    with pytest.raises(ValueError, match="is uniform"):
-        contrast_copies(StimulusSet.from_arrays(np.full((1, 1, 8, 8), 0.5)))
+def test_a_list_is_a_list():
+    for name in ("gains", "rms_contrasts"):
+        for wrong in (2.0, "2"):
+            with pytest.raises(TypeError, match=f"{name} is {wrong!r}: give a list of numbers"):
+                contrast_copies(blobs(), **{name: wrong})
+    assert list(contrast_copies(blobs(1), gains=np.array([0.5, 0.7])).table["gain"]) == [0.5, 0.7]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda s: affine_copies(s, 2),
+        contrast_copies,
+        phase_scrambled,
+        lambda s: cropped_copies(s, Aperture(1.0, 0.5)),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_uniform_sources_are_left_out_of_every_kind_of_copy(copied, channels):
+    bare = blobs(channels=channels)
+    made = copied(with_gray_control(bare))
+    assert made.stimulus_ids == copied(bare).stimulus_ids
+    red = np.zeros((1, 3, 8, 8))
+    red[0, 0] = 1.0
+    with pytest.raises(ValueError, match="Every image of 'stimuli' is uniform"):
+        copied(StimulusSet.from_arrays(red if channels == 3 else np.full((1, 1, 8, 8), 0.5)))
+
+
+@pytest.mark.parametrize(("frequency", "scale", "most"), [(0.425, 0.834, 0.8), (0.4, 0.5, 0.1), (0.3, 0.55, 0.37)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_a_smaller_copy_cannot_hold_is_not_aliased(frequency, scale, most, turned):
+    wave = 0.5 + 0.5 * np.cos(2 * np.pi * frequency * np.arange(160.0)) * np.ones((160, 1))
+    image = (wave.T if turned else wave)[None]
+    seen = warp(image, (64, 64), scale=scale, rotation_deg=25.0)[0, 16:48, 16:48]
+    assert np.ptp(seen) < 0.02
+    cut_out = warp(image, (64, 64), scale=scale, rotation_deg=25.0, outside="empty", order=1)[0, 16:48, 16:48]
+    assert np.ptp(cut_out) < most  # a blur leaves a part
+
+
+@pytest.mark.parametrize("scale", [0.9, 0.5])
+def test_what_a_smaller_copy_can_hold_stays(scale):
+    frequency = 0.3 * scale  # 0.3 cycles per pixel of the copy
+    wave = 0.5 + 0.5 * np.cos(2 * np.pi * frequency * (np.arange(160.0) - 79.5)) * np.ones((160, 1))
+    seen = warp(wave[None], (64, 64), scale=scale)[0]
+    wanted = 0.5 + 0.5 * np.cos(2 * np.pi * 0.3 * (np.arange(64.0) - 31.5))
+    np.testing.assert_allclose(seen[20], wanted, atol=0.03)

@@ -70,6 +70,13 @@ def test_of_many_an_even_choice_is_shown():
     assert {0, 39, 40, 59} <= set(there)
 
 
+def test_of_many_groups_no_more_are_shown():
+    shown = colors(60, objective=[f"o{k}" for k in range(60)])
+    sheet = contact_sheet.contact_sheet(shown, side_px=20, most=12)
+    there = [k for k in range(60) if len(found(sheet, k)[0])]
+    assert (len(there), there[0], there[-1]) == (12, 0, 59)
+
+
 def test_strange_names_are_drawn_and_cut_to_their_room():
     shown = colors(3, family=["日本\n<b>" + "x" * 300] * 3)
     sheet = contact_sheet.contact_sheet(StimulusSet.concat([shown], name="n" * 300), columns=3, side_px=20)

@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from exported import bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stimuli import StimulusSet
 from stimuli.bids_labels import bids_labels
 from stimuli.event_logs import read_event_log
 from stimuli.event_logs.log import COLUMNS
-from stimuli.event_logs.names import StimulusNames
+from stimuli.export import nwb as export_nwb
 from stimuli.sequence import SequenceConfig, presentation_order
 
 IDS = ["face_1", "face-1", "tree.2", "gray"]
@@ -78,9 +78,11 @@ def mworks_events(truth, value, outcome=1):
 
 
 def as_mworks(truth, path):
-    """As our rsvp.mwel logs: ids, and the row of the order."""
+    """As our rsvp.mwel logs: ids, and the row of the order, which goes up after a whole presentation."""
     events = mworks_events(truth, lambda row: "" if row is None else row.stimulus_id)
     events.insert(2, (0, "presentation", 0))
+    ends = (truth["onset_s"] + truth["duration_s"])[truth["shown"]]
+    events += [(round(end * 1e6) + 20, "presentation", k + 1) for k, end in enumerate(ends)]
     pd.DataFrame(events, columns=["time", "name", "value"]).to_csv(path, index=False)
 
 
@@ -128,7 +130,12 @@ def nwb_file(path, truth, what):
     from pynwb.image import GrayscaleImage, IndexSeries
 
     nwb = pynwb.NWBFile(session_description="x", identifier="x", session_start_time=datetime(2026, 1, 1, tzinfo=UTC))
-    if what == "trials":
+    if isinstance(what, dict):  # trials with these columns besides start_time and stop_time
+        for name in what:
+            nwb.add_trial_column(name, "x")
+        for k, values in enumerate(zip(*what.values(), strict=True)):
+            nwb.add_trial(start_time=float(k), stop_time=k + 0.9, **dict(zip(what, values, strict=True)))
+    elif what == "trials":
         nwb.add_trial_column("image_name", "file of the image")
         nwb.add_trial_column("fixation_correct", "whether fixation held")
         nwb.add_trial_column("position", "place in the trial")
@@ -254,28 +261,6 @@ def test_bids_labels_are_distinct_and_do_not_depend_on_the_order(ids):
     assert dict(zip(ids, labels, strict=True)) == dict(zip(ids[::-1], bids_labels(ids[::-1]), strict=True))
 
 
-def test_names_of_every_kind_mean_the_stimulus():
-    noise = np.random.default_rng(0).random((3, 1, 4, 4))
-    table = {"stimulus_id": ["a", "b", "c"], "filename": ["images/one.png", "left/two.png", "right/two.png"]}
-    names = StimulusNames(StimulusSet.from_arrays(noise, table))
-    for name, meant in {
-        "a": "a",
-        "images/one.png": "a",
-        "one.png": "a",
-        "C:\\rig\\images\\one.png": "a",
-        "/data/left/two.png": "b",
-        "right/two.png": "c",
-        "stim-c": "c",
-        "stim-c_image.png": "c",
-        "gray": "gray",
-        "two.png": None,  # either of two
-        "d": None,
-        "": None,
-    }.items():
-        assert names.find(name) == meant, name
-    assert names.ids == ("a", "b", "c")
-
-
 def test_the_part_chooses_among_components_and_tables(tmp_path):
     path = tmp_path / "wide.csv"
     path.write_text("image,first.started,second.started\nface_1,1,2\ngray,3,4\n")
@@ -288,3 +273,52 @@ def test_the_part_chooses_among_components_and_tables(tmp_path):
     as_bids(written(), tmp_path / "a.tsv")
     with pytest.raises(ValueError, match="leave it out"):
         read_event_log(tmp_path / "a.tsv", IDS, part="x")
+
+
+@pytest.mark.parametrize("column", ["stimulus_onset", "stim_on_time", "stimOn_times", "onset_s", "image_start_time"])
+def test_an_onset_in_a_trial_is_no_start_of_the_trial(column, tmp_path):
+    trials = {"image_name": ["gray", "face_1"], column: [0.4, 1.5], "reward_onset": [0.8, 1.8]}
+    nwb_file(tmp_path / "a.nwb", None, trials)
+    log = read_event_log(tmp_path / "a.nwb", IDS)
+    assert log.table["onset_s"].tolist() == [0.4, 1.5]
+    assert log.table["duration_s"].isna().all()  # a trial ends later than its image
+    assert log.notes == ()
+    nwb_file(tmp_path / "b.nwb", None, {"image_name": ["gray", "face_1"], "duration_s": [0.1, 0.2]})
+    log = read_event_log(tmp_path / "b.nwb", IDS)
+    assert (log.table["onset_s"].tolist(), log.table["duration_s"].tolist()) == ([0.0, 1.0], [0.1, 0.2])
+    assert "onsets are start_time of the trials" in log.notes[0]
+    assert log.notes[0] in repr(log)
+
+
+def test_a_wrong_choice_was_shown_all_the_same(tmp_path):
+    trials = {"image_name": ["gray", "gray"], "onset": [0.1, 1.1], "correct": [False, True]}
+    nwb_file(tmp_path / "a.nwb", None, trials)
+    log = read_event_log(tmp_path / "a.nwb", IDS)
+    assert log.shown.all()
+    assert "correct was not read" in log.notes[0]
+    nwb_file(tmp_path / "b.nwb", None, trials | {"fixation_correct": [True, False]})
+    assert read_event_log(tmp_path / "b.nwb", IDS).shown.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"stimulus_onset": [0.4, 0.5]}, r"stimulus_onset = 0.5 s in row 2, which lasts from 1 to 1.9 s"),
+        ({"stimulus_onset": [0.4, 1.5], "image_onset": [0.4, 1.6]}, "stimulus_onset and image_onset, which differ"),
+        ({"stimulus_id": ["gray", "tree.2"]}, "'gray' and 'tree.2.png' in row 1, which .*: correct .*image_name"),
+    ],
+)
+def test_trials_that_contradict_themselves_are_refused(columns, sentence, tmp_path):
+    nwb_file(tmp_path / "a.nwb", None, {"image_name": ["tree.2.png", "images/tree.2.png"], **columns})
+    with pytest.raises(ValueError, match=sentence):
+        read_event_log(tmp_path / "a.nwb", IDS)
+
+
+def test_a_plan_says_that_it_is_one(tmp_path):
+    pytest.importorskip("pynwb")
+    made = bundle(tmp_path / "set")
+    (tmp_path / "set" / "nwb").mkdir()
+    export_nwb.write(made)
+    for part in (export_nwb.TABLE, export_nwb.SERIES):
+        log = read_event_log(tmp_path / "set" / "nwb" / "stimuli.nwb", made.stimuli, part=part)
+        assert "'stimuli.nwb' is the plan as it was exported" in log.notes[0]

@@ -17,6 +17,7 @@ from PIL import Image
 
 from stimuli import Display, StimulusSet
 from stimuli.export import export_set as module
+from stimuli.export._checks import check_table
 from stimuli.export.export_set import RIGS, export_set
 from stimuli.sequence import PresentationOrder, SequenceConfig, presentation_order
 
@@ -208,7 +209,19 @@ HOSTILE = {
     "files in case": ({"filename": [f"images/{k}.png" for k in ("a", "A", "b", "c", "d")]}, "differ in case only"),
     "device": ({"stimulus_id": ["a", "CON", "b", "c", "d"]}, "device on Windows"),
     "gray": ({"stimulus_id": ["a", "gray", "b", "c", "d"]}, "not uniform 128: rename"),
+    **{
+        f"missing {name}": ({"stimulus_id": ["a", name, "b", "c", "d"]}, f"'{name}' means 'no value' to the programs")
+        for name in ("NA", "null", "None", "nan", "NULL", "NaN", "na", "nAn", "none")
+    },
 }
+
+
+def test_every_id_that_pandas_reads_as_missing_is_refused():
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    for name in STR_NA_VALUES:
+        with pytest.raises(ValueError, match=r"no value|cannot be a file name"):
+            check_table(noise(stimulus_id=["a", name, "b", "c", "d"]))
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -271,9 +284,52 @@ def test_overwriting_never_deletes_a_log(tmp_path):
     export(noise(seed=1), folder, overwrite=True)
     (folder / "psychopy" / "logs").mkdir()
     (folder / "psychopy" / "logs" / "run.csv").write_text("trial\n")
-    with pytest.raises(FileExistsError, match="holds something else"):
+    with pytest.raises(FileExistsError, match=r"holds 'psychopy/logs/run\.csv', added or edited after the export"):
         export(noise(seed=2), folder, overwrite=True)
     assert (folder / "psychopy" / "logs" / "run.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["psychopy/run_rsvp.py", "presentation.csv", "images/s1.png"])
+def test_overwriting_never_deletes_what_was_edited(tmp_path, name):
+    folder = export(noise(), tmp_path / "out")
+    before = (folder / name).read_bytes()
+    (folder / name).write_bytes(before + b"# mine\n")
+    with pytest.raises(FileExistsError, match=f"holds '{name}', added or edited after the export.*move them away"):
+        export(noise(seed=2), folder, overwrite=True)
+    assert (folder / name).read_bytes() == before + b"# mine\n"
+    assert not module.is_export(folder)
+    (folder / name).write_bytes(before)
+    assert module.is_export(folder)
+    (folder / "README_RIG.txt").unlink()  # what is gone cannot be lost
+    export(noise(seed=2), folder, overwrite=True)
+    assert (folder / "README_RIG.txt").exists()
+
+
+def test_what_an_earlier_export_added_is_not_credited_to_this_one(tmp_path):
+    frame = pd.DataFrame({"u1": np.arange(5.0), "u2": 1.0}, index=noise().stimulus_ids)
+    first = StimulusSet.load(export(noise(rank=[5, 4, 3, 2, 1]), tmp_path / "one", predictions=frame))
+    assert first.table["size_deg"].unique().tolist() == [4.0]
+    plain = export(first.on_screen(size_deg=2.0), tmp_path / "two")
+    table = StimulusSet.load(plain).table
+    assert table["size_deg"].unique().tolist() == [2.0]
+    assert [name for name in table if name.startswith("predicted_")] == []
+    report = (plain / "report.html").read_text()
+    assert [word in report for word in ("rank", "predicted_", "size_deg")] == [True, False, False]
+    other = export(first, tmp_path / "three", predictions=frame[["u2"]] + 1)
+    table = StimulusSet.load(other).table
+    assert [name for name in table if name.startswith("predicted_")] == ["predicted_u2"]
+    assert table["predicted_u2"].tolist()[:5] == [2.0] * 5
+    assert table["rank"].tolist()[:5] == [5, 4, 3, 2, 1]
+
+
+def test_whole_numbers_are_exported_as_such(tmp_path):
+    folder = export(noise(serial=[2**53 + 1, 1, 2, 3, 4]), tmp_path / "out", rigs=("bids", "brainscore"))
+    for table in (folder / "stimuli.csv", folder / "bids/stimuli/stimuli.tsv", next(folder.glob("brainscore/*.csv"))):
+        lines = table.read_text().splitlines()
+        cut = "\t" if table.suffix == ".tsv" else ","
+        column = lines[0].split(cut).index("serial")
+        cells = [line.split(cut)[column] for line in lines[1:]]
+        assert cells == [str(2**53 + 1), "1", "2", "3", "4", "n/a" if table.suffix == ".tsv" else ""]
 
 
 def test_a_screen_is_needed_and_the_given_one_counts(tmp_path):

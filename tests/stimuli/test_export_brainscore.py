@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,10 +11,12 @@ import re
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from exported import IDS, bundle
 from PIL import Image
 
+from stimuli import StimulusSet
 from stimuli.export import brainscore
 
 REQUESTED = re.compile(r"[a-zA-Z0-9]+_?(?!0)\d+\.png")  # the rule for sets that Brain-Score shows to animals
@@ -51,6 +54,22 @@ def test_the_table_names_the_files_of_the_zip(tmp_path):
     assert [row["filename"] for row in rows] == [f"image_{k}.png" for k in range(1, 6)]
     assert {row["degrees"] for row in rows} == {"6.0"}  # not the user's own column of that name
     assert rows[3]["family"] == "Bäume, groß"
+
+
+@pytest.mark.parametrize(
+    ("ids", "prefix"),
+    [(["a", "b", "c", "d"], ""), (["0012", "12", "7", "d"], "id_"), (["True", "b", "c", "d"], "id_")],
+)
+def test_ids_that_look_like_values_get_a_prefix(ids, prefix, tmp_path):
+    made = bundle(tmp_path / "first")
+    stimuli = made.stimuli.select(slice(0, 4))
+    named = StimulusSet.from_arrays(stimuli.codes(), {"stimulus_id": ids}).save(tmp_path / "set")
+    (tmp_path / "set" / "brainscore").mkdir()
+    brainscore.write(dataclasses.replace(made, stimuli=named, folder=tmp_path / "set"))
+    read = pd.read_csv(tmp_path / "set" / "brainscore" / "stimulus_npc_Round1Stretch.csv")  # as Brain-Score does
+    assert read["stimulus_id"].tolist() == [prefix + name for name in ids]
+    record = json.loads((tmp_path / "set" / "brainscore" / "stimulus_npc_Round1Stretch.json").read_text())
+    assert record["stimulus_id_prefix"] == prefix
 
 
 def test_the_record_has_the_identifier_and_both_sums(tmp_path):

@@ -1,11 +1,15 @@
 """The MWorks experiment: every name is one of MWorks' component reference, and its states show what the order says.
 
 MWorks runs on macOS only. The names below are those of core/MWComponents.yaml and of the mouse input plug-in in the
-repository mworks/mworks; the states are run here by a small interpreter of the few statements that are used.
+repository mworks/mworks; the states are run here by a small interpreter of the few statements that are used. Its
+display has 60 Hz and works as the documentation of MWorks says: an update ends a little after the frame in which it is
+drawn, and the screen shows it one frame later, at the time that predicted_output_time gives.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -35,6 +39,7 @@ COMPONENTS = {
     "start_timer": ({"timer", "duration"}, {"duration_units", "timebase"}),
     "wait": ({"duration"}, {"duration_units", "timebase"}),
     "while": ({"condition"}, set()),
+    "if": ({"condition"}, set()),
     **{
         name: ({"stimulus"}, set())
         for name in (
@@ -46,6 +51,7 @@ COMPONENTS = {
     "yield": (set(), set()),
 }
 FUNCTIONS = {"timer_expired", "min"}
+SCREEN = Display(refresh_hz=60.0)
 
 
 @dataclass
@@ -109,12 +115,15 @@ def walk(nodes):
 
 
 class Experiment:
-    """Run the task: one step a millisecond, with a function of time for the eye."""
+    """Run the task: one step a millisecond, with a function of time for the eye; times in ms."""
+
+    frame = 1000 / 60
+    logged = ("stimulus_presented", "correct_fixation", "presentation", "output_time")
 
     def __init__(self, nodes, fixating):
         self.vars = {"true": True, "false": False, "min": min, "timer_expired": lambda timer: self.time >= timer}
         self.time, self.fixating, self.events, self.loaded, self.queued = 0.0, fixating, [], [], []
-        self.most_loaded = 0
+        self.most_loaded, self.screen = 0, []  # (time, what is shown from then on)
         for node in walk(nodes):
             if node.kind == "var":
                 self.vars[node.tag] = self.value(node.values["value"])
@@ -134,10 +143,10 @@ class Experiment:
         for node in actions:
             if node.kind == "assign":
                 value = self.value(node.values["value"])
-                new = self.vars[node.tag] + value if node.values["op"] == "+=" else value
-                if node.tag in ("stimulus_presented", "correct_fixation") and new != self.vars[node.tag]:
-                    self.events.append((self.time, node.tag, new))
-                self.vars[node.tag] = new
+                self.set(node.tag, self.vars[node.tag] + value if node.values["op"] == "+=" else value)
+            elif node.kind == "if":
+                if self.value(node.values["condition"]):
+                    self.do(node.children)
             elif node.kind == "while":
                 while self.value(node.values["condition"]):
                     self.do(node.children)
@@ -147,10 +156,24 @@ class Experiment:
                 self.time += self.value(node.values["duration"])
             elif node.kind == "clear_display":
                 self.queued.clear()
+                self.update()
             elif "stimulus" in node.values:
                 self.show(node.kind, self.value(node.values["stimulus"]))
             else:
                 assert node.kind == "update_display", node.kind
+                self.update()
+                if "predicted_output_time" in node.values:
+                    self.set(node.values["predicted_output_time"], round(1000 * self.screen[-1][0]))
+
+    def set(self, name, new):
+        if name in self.logged and new != self.vars[name]:
+            self.events.append((self.time, name, new))
+        self.vars[name] = new
+
+    def update(self):
+        drawn = (math.floor(self.time / self.frame + 1e-9) + 1) * self.frame
+        self.screen.append((drawn + self.frame, list(self.queued)))
+        self.time = drawn + 0.2
 
     def show(self, kind, image):
         if kind == "load_stimulus":
@@ -182,26 +205,31 @@ class Experiment:
                     assert self.time < 1e6, "the experiment does not end"
 
 
-def export(folder, shape=(8, 8), **config):
+def export(folder, shape=(8, 8), size_deg=4.0, display=SCREEN, position_deg=(2.0, -1.5), **config):
     codes = np.random.default_rng(0).integers(0, 256, (7, 1, *shape), dtype=np.uint8)
-    stimuli = StimulusSet.from_arrays(
-        codes, {"stimulus_id": ["0012", *(f"s-{k}.x" for k in range(6))]}, size_deg=4.0, display=Display(), name="set"
-    )
+    ids = ["0012", *(f"s-{k}.x" for k in range(6))]
+    stimuli = StimulusSet.from_arrays(codes, {"stimulus_id": ids}, size_deg=size_deg, display=display, name="set")
     sequence = SequenceConfig(**{"repeats": 2, "images_per_trial": 5, **config})
-    return export_set(stimuli, folder, rigs=["mworks"], sequence=sequence, position_deg=(2.0, -1.5))
+    return export_set(stimuli, folder, rigs=["mworks"], sequence=sequence, position_deg=position_deg)
+
+
+def read(folder):
+    """Parse an exported experiment with what it includes."""
+    nodes = parse((folder / "mworks" / "rsvp.mwel").read_text())
+    at = next(k for k, node in enumerate(nodes) if node.kind == "include")
+    nodes[at : at + 1] = parse((folder / "mworks" / f"{nodes[at].tag}.mwel").read_text())
+    return nodes
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = export(tmp_path_factory.mktemp("mworks") / "set")
-    nodes = parse((folder / "mworks" / "rsvp.mwel").read_text())
-    at = next(k for k, node in enumerate(nodes) if node.kind == "include")
-    nodes[at : at + 1] = parse((folder / "mworks" / f"{nodes[at].tag}.mwel").read_text())
-    return folder, nodes
+    return folder, read(folder)
 
 
-def test_every_component_and_parameter_is_one_of_the_reference(made):
-    _, nodes = made
+@pytest.mark.parametrize("gap_ms", [100.0, 0.0])
+def test_every_component_and_parameter_is_one_of_the_reference(tmp_path, gap_ms):
+    nodes = read(export(tmp_path / "set", gap_ms=gap_ms))
     names = {node.tag for node in walk(nodes) if node.kind == "var"}
     timers = {node.values["timer"] for node in walk(nodes) if node.kind == "start_timer"}
     known = names | timers | FUNCTIONS | {"fixation_point", "images", "eye_tracker", "true", "false", "not", "YES"}
@@ -229,43 +257,63 @@ def test_images_and_their_order(made):
     assert [image.tag for image in group.children] == StimulusSet.load(folder).stimulus_ids
     values = {node.tag: node.values["value"] for node in nodes if node.kind == "var"}
     assert eval(values["image_ids"]) == StimulusSet.load(folder).stimulus_ids
-    assert (float(values["image_pos_x"]), float(values["image_pos_y"])) == (2.0, -1.5)
     display = next(node for node in nodes if node.kind == "stimulus_display")
     levels = [float(part) for part in display.values["background_color"].split(",")]
     assert [round(255 * level, 3) for level in levels] == [128.0] * 3
 
 
 def presented(experiment):
-    """Return (time, id) of images, and of those during which or after which fixation broke."""
-    shown, broken = [], []
-    for time, name, value in experiment.events:
-        if name == "stimulus_presented" and value:
-            shown.append((time, value))
+    """Return (time, id) of images on the screen, and of those during which or after which fixation broke."""
+    shown, broken, output = [], [], None
+    for _, name, value in experiment.events:
+        if name == "output_time":
+            output = value / 1000
+        elif name == "stimulus_presented" and value:
+            shown.append((output, value))
         elif name == "correct_fixation" and not value and shown:
             broken.append(shown[-1])
     return shown, broken
 
 
-def test_all_presentations_are_shown_in_order_at_their_times(made):
-    folder, nodes = made
+def on_screen(experiment):
+    """Return (onset, duration in frames, id) of every image as the screen had it."""
+    images = [(time, [name for name in what if name != "fixation_point"]) for time, what in experiment.screen]
+    assert all(len(names) < 2 for _, names in images)
+    states = [(time, names[0] if names else None) for time, names in images]
+    runs = [(time, name) for name, run in itertools.groupby(states, lambda state: state[1]) for time, _ in [next(run)]]
+    runs.append((states[-1][0], None))
+    return [
+        (time, round((later - time) / experiment.frame, 3), name)
+        for (time, name), (later, _) in itertools.pairwise(runs)
+        if name
+    ]
+
+
+@pytest.mark.parametrize("gap_ms", [100.0, 0.0])
+def test_all_presentations_are_shown_in_order_for_their_frames(tmp_path, gap_ms):
+    folder = export(tmp_path / "set", gap_ms=gap_ms)
     plan = pd.read_csv(folder / "presentation.csv", dtype={"stimulus_id": str})
-    run = Experiment(nodes, lambda time: True).run()
+    run = Experiment(read(folder), lambda time: True).run()
     shown, broken = presented(run)
     assert [name for _, name in shown] == plan["stimulus_id"].tolist()
     assert not broken
     assert not run.loaded
     assert run.most_loaded == 5
-    onset = np.array([time for time, _ in shown])
+    screen = on_screen(run)
+    assert [name for _, _, name in screen] == plan["stimulus_id"].tolist()
+    assert {frames for _, frames, _ in screen} == {6.0}
+    onset = np.array([time for time, _, _ in screen])
+    assert [time for time, _ in shown] == pytest.approx(onset, abs=0.001)
     for _, rows in plan.groupby("trial"):
         assert onset[rows.index] - onset[rows.index[0]] == pytest.approx(
-            rows["onset_ms_nominal"] - rows["onset_ms_nominal"].iloc[0], abs=5
+            rows["onset_ms_nominal"] - rows["onset_ms_nominal"].iloc[0], abs=0.01
         )
 
 
 def test_a_broken_image_is_shown_again_and_the_order_stays(made):
     folder, nodes = made
     plan = pd.read_csv(folder / "presentation.csv", dtype={"stimulus_id": str})["stimulus_id"].tolist()
-    away = [(0, 4), (900, 940), (1750, 1751), (3000, 3300), (5000, 9500)]
+    away = [(0, 4), (900, 940), (1750, 1752), (3000, 3300), (5000, 9500)]
     run = Experiment(nodes, lambda time: not any(a <= time < b for a, b in away)).run()
     shown, broken = presented(run)
     assert 3 <= len(broken) <= 5
@@ -275,22 +323,57 @@ def test_a_broken_image_is_shown_again_and_the_order_stays(made):
         assert next(again for later, again in shown if later > time) == name
 
 
-def test_its_events_are_read_back(made, tmp_path):
-    folder, nodes = made
-    run = Experiment(nodes, lambda time: not 900 <= time < 940).run()
-    lines = [f"{round(1000 * time)},{name},{value}" for time, name, value in run.events]
-    (tmp_path / "events.csv").write_text("\n".join(["time,name,value", *lines]) + "\n")
+def events(run, until=math.inf, without=()):
+    """Return the events as people export them: time in us, name, value."""
+    lines = [f"{round(1000 * t)},{name},{value}" for t, name, value in run.events if t < until and name not in without]
+    return "\n".join(["time,name,value", "0,presentation,0", *lines]) + "\n"
+
+
+@pytest.mark.parametrize("gap_ms", [100.0, 0.0])
+def test_its_events_are_read_back_with_the_times_of_the_screen(tmp_path, gap_ms):
+    folder = export(tmp_path / "set", gap_ms=gap_ms)
+    run = Experiment(read(folder), lambda time: not 900 <= time < 940).run()
+    (tmp_path / "events.csv").write_text(events(run))
     log = read_event_log(tmp_path / "events.csv", StimulusSet.load(folder), "mworks").table
     plan = pd.read_csv(folder / "presentation.csv", dtype={"stimulus_id": str})
     assert log[log["shown"]]["stimulus_id"].tolist() == plan["stimulus_id"].tolist()
     assert (~log["shown"]).sum() == 1
+    screen = on_screen(run)
+    assert (1000 * log["onset_s"]).tolist() == pytest.approx([time for time, _, _ in screen], abs=0.001)
+    assert (60 * log["duration_s"]).tolist() == pytest.approx([frames for _, frames, _ in screen], abs=0.001)
+    (tmp_path / "events.csv").write_text(events(run, without=["output_time"]))
+    early = read_event_log(tmp_path / "events.csv", StimulusSet.load(folder), "mworks").table
+    assert ((log["onset_s"] - early["onset_s"]) > 0.016).all()  # why output_time is logged
 
 
-def test_images_that_are_not_square_fit_their_larger_side(tmp_path):
-    for shape, size in (((8, 16), 4.0), ((16, 8), 8.0)):
-        folder = export(tmp_path / str(shape[0]), shape=shape)
-        text = (folder / "mworks" / "rsvp.mwel").read_text()
-        assert f"var image_size = {size}\n" in text
+@pytest.mark.parametrize("into_ms", [30.0, 130.0])
+@pytest.mark.parametrize("gap_ms", [100.0, 0.0])
+def test_a_run_that_stops_in_an_image_or_its_gap_did_not_show_it(tmp_path, gap_ms, into_ms):
+    folder = export(tmp_path / "set", gap_ms=gap_ms)
+    run = Experiment(read(folder), lambda time: True).run()
+    times = [time for time, name, value in run.events if name == "stimulus_presented" and value]
+    (tmp_path / "events.csv").write_text(events(run, until=times[3] + into_ms))
+    log = read_event_log(tmp_path / "events.csv", StimulusSet.load(folder), "mworks")
+    whole = 4 if gap_ms == 0 and into_ms > 100 else 3  # without a gap, the image after it is on by then
+    assert log.shown.tolist() == [True] * whole + [False]
+
+
+def test_sizes_and_positions_are_those_of_mworks_own_degrees(tmp_path):
+    half_deg = np.degrees(np.arctan(53 / 2 / 57))  # to which MWorks maps half of the screen, in x as in y
+    cases = [
+        ((8, 16), 4.0, 4.0 * SCREEN.ppd, (2.0 * SCREEN.ppd, -1.5 * SCREEN.ppd)),
+        ((16, 8), 4.0, 8.0 * SCREEN.ppd, (2.0 * SCREEN.ppd, -1.5 * SCREEN.ppd)),
+        ((36, 36), 1.0, 36, (72, -54)),  # pixel by pixel
+        ((36, 35), 35 / SCREEN.ppd, 36, (72.5, -54)),  # edges on edges of pixels
+    ]
+    for shape, size_deg, side, middle in cases:
+        folder = export(tmp_path / f"{shape[0]}_{shape[1]}", shape=shape, size_deg=size_deg)
+        values = {node.tag: node.values["value"] for node in read(folder) if node.kind == "var"}
+        px = [float(values[f"image_{name}"]) / half_deg * 960 for name in ("size", "pos_x", "pos_y")]
+        assert px == pytest.approx([side, *middle], abs=0.002)
+    assert "mworks has degrees of its own, 38.50 px each" in (folder / "README_RIG.txt").read_text()
+    assert "a screen 53 cm wide at 57 cm" in (folder / "mworks" / "rsvp.mwel").read_text()
+    assert "multiplied by 0.936" in (folder / "mworks" / "rsvp.mwel").read_text()
 
 
 def test_an_order_beyond_one_experiment_is_refused(tmp_path, monkeypatch):

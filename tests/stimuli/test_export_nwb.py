@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from exported import IDS, bundle
 
 pytest.importorskip("pynwb")
 
+from stimuli import StimulusSet
 from stimuli.event_logs import read_event_log
 from stimuli.export import nwb
 
@@ -54,6 +56,14 @@ def test_the_order_reads_back_from_table_and_series(tmp_path):
     series = read_event_log(path, made.stimuli, part=nwb.SERIES)
     assert series.table["stimulus_id"].tolist() == order["stimulus_id"].tolist()
     assert series.table["repeat"].tolist() == order["repeat"].tolist()
+
+
+@pytest.mark.parametrize("name", ["order_of_images", "description", "namespace", "neurodata_type", "object_id"])
+def test_names_that_nwb_keeps_are_refused(name, tmp_path):
+    made = bundle(tmp_path / "set")
+    stimuli = StimulusSet.from_arrays(made.stimuli.select([0, 1]).codes(), {"stimulus_id": ["a", name]})
+    with pytest.raises(ValueError, match=f"stimulus_id '{name}' is a name that NWB keeps for itself: rename"):
+        nwb.write(dataclasses.replace(made, stimuli=stimuli))
 
 
 def test_our_readers_of_recordings_find_the_images(tmp_path):

@@ -1,14 +1,11 @@
-"""Files for PsychoPy, MonkeyLogic and Psychtoolbox: scripts run against stand-ins, tables checked by their rules."""
+"""Files for PsychoPy and MonkeyLogic: PsychoPy's script run against a stand-in, tables checked by their rules."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import runpy
-import shutil
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -22,11 +19,7 @@ from stimuli.event_logs import read_event_log
 from stimuli.export.export_set import export_set
 from stimuli.sequence import SequenceConfig
 
-OCTAVE = Path(__file__).parent / "octave"
 SCREEN = Display(refresh_hz=60.0)
-needs_octave = pytest.mark.skipif(
-    shutil.which("octave-cli") is None, reason="needs Octave, which runs MATLAB scripts (apt-get install octave)"
-)
 
 
 def export(folder, *rigs, size_deg=16 / SCREEN.ppd, display=SCREEN, shape=(16, 16), position_deg=(0, 0), **config):
@@ -49,13 +42,14 @@ def planned(folder):
 class FakePsychoPy:
     """A screen of 60 Hz that notes what each frame shows; keys come at given frames."""
 
-    def __init__(self, monkeypatch, keys=()):
+    def __init__(self, monkeypatch, keys=(), size_px=(1920, 1080)):
         self.frames, self.drawn, self.keys, self.asked = [], [], dict(keys), {}
         outer = self
 
         class Window:
             def __init__(self, **named):
                 outer.asked["window"] = named
+                self.size = np.array(size_px)
 
             def getActualFrameRate(self):
                 return 60.02
@@ -171,6 +165,24 @@ def test_psychopy_refuses_a_screen_of_another_rate(tmp_path, monkeypatch):
         FakePsychoPy(monkeypatch).run(folder, tmp_path / "log.csv", "--free")
 
 
+def test_psychopy_refuses_a_screen_of_other_pixels(made, tmp_path, monkeypatch):
+    rig = FakePsychoPy(monkeypatch, size_px=(1280, 720))
+    with pytest.raises(SystemExit, match="screen has 1280 x 720 px and the set was made for 1920 x 1080: set its res"):
+        rig.run(made, tmp_path / "log.csv", "--free")
+    assert rig.asked["closed"]
+    assert not list(tmp_path.iterdir())  # no log of a run that was none
+    assert rig.run(made, tmp_path / "log.csv", "--free", "--windowed")
+
+
+def test_psychopy_refuses_the_name_of_a_log_before_it_opens_a_window(made, tmp_path, monkeypatch):
+    (tmp_path / "log.csv").write_text("kept")
+    rig = FakePsychoPy(monkeypatch)
+    with pytest.raises(SystemExit, match=r"log\.csv cannot be made \(File exists\): give another name by --log"):
+        rig.run(made, tmp_path / "log.csv", "--free")
+    assert "window" not in rig.asked
+    assert (tmp_path / "log.csv").read_text() == "kept"
+
+
 def test_psychopy_is_told_degrees_where_pixels_do_not_fit(tmp_path, monkeypatch):
     folder = export(tmp_path / "set", "psychopy", size_deg=3.0, shape=(8, 16))
     rig = FakePsychoPy(monkeypatch)
@@ -192,7 +204,10 @@ def test_a_position_reaches_every_script(tmp_path, monkeypatch):
     rig.run(folder, tmp_path / "log.csv", "--free")
     assert rig.asked["image"]["pos"] == (72, -36)  # 36.04 px/deg
     images, _ = check_conditions(folder / "monkeylogic" / "conditions.txt")
-    assert {image[1:3] for row in images for image in row} == {("2", "-1")}
+    own_ppd = 2202.907 / (2 * np.degrees(np.arctan(60.8095 / 2 / 57)))  # of MonkeyLogic, by the diagonal of the screen
+    ((x, y),) = {image[1:3] for row in images for image in row}
+    assert (float(x) * own_ppd, float(y) * own_ppd) == pytest.approx((2 * SCREEN.ppd, -SCREEN.ppd), abs=0.01)
+    assert f"monkeylogic has degrees of its own, {own_ppd:.2f} px each" in (folder / "README_RIG.txt").read_text()
     assert "s.shift_px = [72, 36];  % of their middle: right, down" in (folder / "psychtoolbox/load_set.m").read_text()
     assert "middle at x 2, y -1 deg" in (folder / "README_RIG.txt").read_text()
     assert json.loads((folder / "display.json").read_text())["image_position_deg"] == [2.0, -1.0]
@@ -221,11 +236,39 @@ def test_psychopy_conditions_follow_its_rules(made):
     assert (monitor["gamma"], monitor["refresh_hz"]) == (None, 60.0)
 
 
-def test_a_measured_gamma_goes_to_psychopy_only_if_the_rig_shall_correct_it(tmp_path):
-    for values, gamma in (("linear", 2.2), ("display", None)):
-        screen = Display(gamma=2.2, luminance_cd_m2=(0.5, 100.0), pixel_values=values)
-        folder = export(tmp_path / values, "psychopy", display=screen)
-        assert json.loads((folder / "psychopy" / "monitor.json").read_text())["gamma"] == gamma
+MEASURED = {"gamma": 2.2, "luminance_cd_m2": (0.5, 100.0)}
+READINGS = ((0.0, 0.5), (0.5, 30.0), (1.0, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("screen", "gamma", "told", "note"),
+    [
+        ({"pixel_values": "linear", **MEASURED}, 2.2, "corrects the gamma 2.2", None),
+        ({"pixel_values": "display", **MEASURED}, None, "load no gamma table, correct nothing", None),
+        ({}, None, "load no gamma table, correct nothing", "measure it, to know"),
+        ({"pixel_values": "srgb"}, None, "set the screen to sRGB", None),
+        (
+            {"pixel_values": "linear", "gamma_offset": 0.5, **MEASURED},
+            None,
+            "correct the curve",
+            "gamma with an offset",
+        ),
+        ({"pixel_values": "linear", "luminance_table": READINGS}, None, "correct the curve", "photometer readings"),
+        ({"pixel_values": "linear", "luminance_table": READINGS, **MEASURED}, None, "correct the curve", "readings"),
+        ({"pixel_values": "linear"}, None, "correct the curve", "not known"),
+    ],
+)
+def test_the_curve_of_the_screen_is_corrected_only_as_the_set_says(tmp_path, screen, gamma, told, note):
+    display = Display(refresh_hz=60.0, **screen)
+    folder = export(tmp_path / "set", "psychopy", "psychtoolbox", display=display, lead_in_ms=150.0)
+    assert json.loads((folder / "psychopy" / "monitor.json").read_text())["gamma"] == gamma
+    readme = " ".join((folder / "README_RIG.txt").read_text().split())
+    assert told in readme
+    assert ("corrects the gamma" in readme) == (gamma is not None)
+    assert ("correct the curve" in readme.lower()) == (display.pixel_values == "linear")
+    assert (note is None) == ("NOTE" not in readme)
+    assert note is None or note in readme
+    assert ("no script here corrects" in readme) == (display.pixel_values == "linear" and gamma is None)
 
 
 def check_conditions(path):
@@ -271,71 +314,3 @@ def test_monkeylogic_refuses_long_trials(tmp_path):
     with pytest.raises(ValueError, match="A trial has 160 images and MonkeyLogic's script takes 90"):
         export(tmp_path / "set", "monkeylogic", images_per_trial=500, repeats=20)
     assert not list(tmp_path.iterdir())
-
-
-def octave(command, **variables):
-    environment = {**os.environ, **{key: str(value) for key, value in variables.items()}}
-    finished = subprocess.run(
-        ["octave-cli", "--norc", "--quiet", "--path", str(OCTAVE), "--eval", command],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout.splitlines()
-
-
-@needs_octave
-@pytest.mark.parametrize(("fail_at", "scenes", "error"), [(0, 11, 0), (10, 1, 4), (103, 6, 3), (200, 3, 3)])
-def test_monkeylogic_timing_runs_in_octave(made, fail_at, scenes, error):
-    script = made / "monkeylogic" / "rsvp_timing.m"
-    lines = octave(f"run_timing('{script}', 5)", FAIL_AT=fail_at)
-    shown = [line.split() for line in lines if line.startswith("SCENE")]
-    assert len(shown) == scenes
-    assert shown[0] == ["SCENE", "10", "1", "10"]
-    expected = [part for k in range(5) for part in (("[1", f"{k + 2}]", "6"), ("1", "6"))]
-    assert [tuple(line[2:]) for line in shown[1:]] == expected[: scenes - 1]
-    assert [line[1] for line in shown[1:]] == [c for k in range(5) for c in (f"{101 + k}", "200")][: scenes - 1]
-    assert f"ERROR {error}" in lines
-    assert ("REWARD" in lines) == (error == 0)
-    assert "trial = 7" in lines
-    if not error:
-        assert "completed = 5" in lines
-        assert "onset_ms = [166.66667 366.66667 566.66667 766.66667 966.66667]" in lines
-
-
-@needs_octave
-def test_psychtoolbox_scripts_run_in_octave(made, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(made, folder)
-    script = folder / "psychtoolbox" / "load_set.m"
-    script.write_text(script.read_text().replace("s.shift_px = [0, 0]", "s.shift_px = [30, -40]"))
-    lines = octave(f"cd('{folder}/psychtoolbox'); run_rsvp()", BREAK_AT="nan", STOP_AT="nan")
-    plan = planned(made)
-    assert lines[0] == "OPEN 128"
-    codes = dict(zip(StimulusSet.load(made).stimulus_ids, StimulusSet.load(made).codes(), strict=True))
-    expected = [f"TEX {codes[name].sum()} [982 492 998 508] 0" for name in plan["stimulus_id"]]
-    assert lines[1:] == expected
-    log = pd.read_csv(next((folder / "psychtoolbox" / "logs").iterdir()), dtype={"stimulus_id": str})
-    assert log.iloc[:, :6].equals(plan.iloc[:, :6])
-    assert log["duration_s"].to_numpy() == pytest.approx(0.1, abs=1e-4)
-    onset = log["onset_s"] - log["onset_s"][0]
-    assert (onset[:5] * 1000).tolist() == pytest.approx(list(range(0, 1000, 200)), abs=0.1)
-    assert log["shown"].tolist() == [1] * len(plan)
-
-
-@needs_octave
-def test_psychtoolbox_breaks_and_stops(made, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(made, folder)
-    plan = planned(made)
-    first, later = plan[plan["trial"] == 0]["stimulus_id"], plan[plan["trial"] > 0]["stimulus_id"]
-    expected = [*first[:2], *later, *first]  # broken in the second image, shown again at the end
-    for stop, count in (("nan", len(expected)), (3.3, 7)):
-        octave(f"cd('{folder}/psychtoolbox'); run_rsvp()", BREAK_AT=0.95, STOP_AT=stop)
-        (path,) = (folder / "psychtoolbox" / "logs").iterdir()
-        log = pd.read_csv(path, dtype={"stimulus_id": str})
-        path.unlink()
-        assert log["stimulus_id"].tolist() == expected[:count]
-        assert log["shown"].tolist()[:3] == [1, 0, 1]

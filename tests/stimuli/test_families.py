@@ -149,8 +149,33 @@ def test_no_pattern_comes_twice():
         sample("grating", 5, frequency_cpd=[1, 2], orientation_deg=[0, 90], phase_deg=0.0)
 
 
-def test_the_seed_of_the_sampler_does_not_make_a_look():
-    assert Grating(seed=1).key() == Grating(seed=2).key() != Grating(phase_deg=1.0).key()
+def test_the_tails_of_a_patch_are_the_background():
+    """Half a code from the background is the background, on either side of it."""
+    gabor = Gabor(sigma_deg=0.4)
+    plane = 127.5 * rendered(gabor, 72, 8.0)
+    codes = draw([gabor], **SMALL).codes()[0, 0]
+    assert (codes[np.abs(plane) < 0.499] == 128).all()
+    assert (codes[np.abs(plane) > 0.501] == np.floor(128 + plane)[np.abs(plane) > 0.501]).all()
+    assert (codes == 127).sum() < 30
+    assert (codes[:, 0] == 128).all()
+
+
+def test_a_faint_contrast_is_told_and_never_raised():
+    with pytest.warns(
+        UserWarning, match=r"1 of 2 patterns have a contrast below 0.01, the first is Gabor\(contrast=0.009"
+    ):
+        made = draw([Gabor(contrast=0.5, sigma_deg=0.5), Gabor(contrast=0.009, sigma_deg=0.5)], size_px=64)
+    assert set(np.unique(made.codes()[1])) == {127, 128, 129}
+    with pytest.raises(ValueError, match="uniform image in 8 bits"):
+        draw([Grating(contrast=0.002)], size_px=64)  # which would be half a code up and down
+    draw([Gabor(contrast=0.01, sigma_deg=0.5)], size_px=64)
+
+
+def test_seeds_are_of_32_bits():
+    assert sample("gabor", 1, seed=np.int64(3)) == sample("gabor", 1, seed=3)
+    assert type(sample("gabor", 1, seed=np.int64(3))[0].seed) is int
+    with pytest.raises(ValueError, match=r"seed is 4294967296: give a whole number below 2\*\*32"):
+        sample("gabor", 1, seed=2**32)
 
 
 def test_the_table_of_the_docs_is_that_of_the_families():
@@ -210,7 +235,7 @@ ODD = [0, 1e-300, 1e-4, 0.5, 3, 1e3, 1e300, 10**400, -1, True, None, "1"]
 def outcome(call):
     """What a call gives, or its sentence where it refuses."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*cut off by the edge")
+        warnings.filterwarnings("ignore", message=".*(cut off by the edge|contrast below)")
         try:
             return call()
         except (TypeError, ValueError) as error:
@@ -352,6 +377,12 @@ def test_a_family_of_ones_own():
         (lambda: draw([Gabor()], size_deg=0), ValueError, "size_deg is 0"),
         (lambda: draw([Gabor()], size_deg=1e-9, display=Display()), ValueError, "would be 0 px wide"),
         (lambda: draw([Gabor()], supersample=0), ValueError, "supersample is 0"),
+        (lambda: draw([Gabor()], supersample=2.0), ValueError, "supersample is 2.0: give a whole number from 1 to 32"),
+        (
+            lambda: sample("contour", 1, orientation_deg=(0, 90)),
+            ValueError,
+            "has no range from 0 to 90: give one value",
+        ),
         (lambda: draw([Gabor()], display="screen"), TypeError, "display is 'screen'"),
         (lambda: draw([Gabor(), Gabor()], size_px=32), ValueError, "Images 0 and 1 of 2 are the same picture .*gabor"),
         (lambda: draw([Gabor(x_deg=50.0)], size_px=32), ValueError, "Pattern 0 is a uniform image in 8 bits, Gabor"),

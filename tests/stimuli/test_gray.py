@@ -29,6 +29,14 @@ def test_one_image_of_code_128_is_appended_and_nothing_else_changes(channels):
     assert gray_control_id(after) == "gray"
 
 
+def test_whole_numbers_of_the_set_stay_exact():
+    after = with_gray_control(noise(serial=[2**53 + 1, 7, -1], level=[0.5, 1.0, 2.0])).table
+    assert str(after["serial"].dtype) == "Int64"
+    assert [int(value) for value in after["serial"][:3]] == [2**53 + 1, 7, -1]
+    assert after["serial"].isna().tolist() == [False, False, False, True]
+    assert str(after["level"].dtype) == "float64"
+
+
 def test_a_set_with_a_uniform_gray_image_stays_as_it_is():
     codes = np.random.default_rng(0).integers(0, 256, (3, 1, 4, 4), dtype=np.uint8)
     codes[1] = 128

@@ -81,6 +81,46 @@ def test_a_table_chooses_orders_and_describes(tmp_path):
     assert images_from_folder(tmp_path, pd.DataFrame({"filename": ["b.png"]})).stimulus_ids == ["b"]
 
 
+def test_cells_of_a_table_stay_what_they_are(tmp_path):
+    for name, codes in zip(("NA.png", "b.png", "c.png"), CODES, strict=True):
+        put(tmp_path, name, codes)
+    (tmp_path / "images.csv").write_text(
+        "filename,stimulus_id,code,label,score,serial,flag,long\n"
+        f"NA.png,NA,0012,None,0.5,{2**53 + 1},TRUE,12345678901234567890123\n"
+        f"b.png,null,7,NA,NA,,False,1\nc.png,c,13,,1e3,-4,n/a,2\n\n"
+    )
+    made = images_from_folder(tmp_path, tmp_path / "images.csv")
+    table = made.table
+    assert made.stimulus_ids == ["NA", "null", "c"]
+    assert table["code"].tolist() == ["0012", "7", "13"]
+    assert table["label"].tolist() == ["None", "NA", None]
+    assert table["score"].tolist()[::2] == [0.5, 1000.0]
+    assert np.isnan(table["score"][1])
+    assert [None if pd.isna(value) else int(value) for value in table["serial"]] == [2**53 + 1, None, -4]
+    assert table["flag"].tolist()[:2] == [True, False]
+    assert table["long"].tolist() == ["12345678901234567890123", "1", "2"]
+    assert StimulusSet.load(made.save(tmp_path / "set") and tmp_path / "set").table.equals(table)
+
+
+def test_a_table_with_rows_of_other_lengths_is_refused(tmp_path):
+    put(tmp_path, "a.png")
+    (tmp_path / "images.csv").write_text("filename,level\na.png,1,\n")
+    with pytest.raises(ValueError, match=r"images\.csv cannot be read as a CSV table: .* different lengths"):
+        images_from_folder(tmp_path, tmp_path / "images.csv")
+
+
+def test_the_index_that_pandas_writes_and_a_byte_order_mark_are_taken(tmp_path):
+    put(tmp_path, "a.png")
+    pd.DataFrame({"filename": ["a.png"]}).to_csv(tmp_path / "images.csv", encoding="utf-8-sig")
+    assert images_from_folder(tmp_path, tmp_path / "images.csv").table["unnamed"].tolist() == [0]
+
+
+def test_images_of_32_bits_are_refused_by_name(tmp_path):
+    Image.fromarray(np.arange(768, dtype=np.int32).reshape(24, 32) // 4).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match=r"deep\.tif holds 32-bit"):
+        images_from_folder(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["with space.png", "größe.png", "=cmd.png", "-x.png", "a" * 220 + ".png"])
 def test_names_that_cannot_be_ids_are_refused_by_name(tmp_path, name):
     put(tmp_path, name)

@@ -5,11 +5,14 @@ import io
 import re
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 from browser import browse
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from stimuli import Display, StimulusSet, index_page
@@ -116,7 +119,7 @@ def test_site_table_holds_the_largest_of_every_family_and_links_to_the_best():
     assert rows[0][:4] == ["site", "stretch (8)", "grating (3)", "without a family (1)"]
     assert rows[1] == ["a1", "17", "20", "21", '<a href="#s-i11">i11</a>']
     assert rows[2] == ["c3", "1000", "992", "989", '<a href="#s-i0">i0</a>']
-    assert rows[3][1:4] == ["–"] * 3
+    assert rows[3][1:] == ["–"] * 4
     ids = re.findall(r'\bid="([^"]*)"', source)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]*)"', source)) <= set(ids)
@@ -194,6 +197,31 @@ def test_of_too_many_stimuli_an_even_choice_is_shown(monkeypatch):
     assert words(page, "h2")[0] == "p 40 stimuli"
     assert "<td>i1</td>" in source  # the best is named where it is not shown, and not linked
     assert thin([Group("p", "", tuple(range(7)))], 7)[0].rows == tuple(range(7))
+
+
+def test_of_too_many_groups_an_even_choice_is_shown(monkeypatch):
+    monkeypatch.setattr(index_page, "MOST_SHOWN", 10)
+    page = Page(index_html(made(40, objective=[f"o{k}" for k in range(40)])))
+    shown = [values["id"] for tag, values in page.tags if tag == "figure"]
+    assert (len(shown), shown[0], shown[-1]) == (10, "s-i0", "s-i39")
+    assert any("shows 10 of them, and leaves 30 groups out" in text for text in words(page, "p"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30), most=st.integers(1, 60))
+@example(sizes=[40, 1, 1, 1, 1, 1], most=6)
+def test_no_more_are_kept_than_asked(sizes, most):
+    starts = np.cumsum([0, *sizes])
+    found = [Group("f", str(k), tuple(range(a, b))) for k, (a, b) in enumerate(pairwise(starts))]
+    kept = thin(found, most)
+    count = sum(len(group.rows) for group in kept)
+    assert count <= most
+    assert len(kept) == min(len(found), most)
+    for group in kept:
+        rows = found[int(group.target)].rows
+        assert len(set(group.rows)) == len(group.rows) >= 1
+        assert set(group.rows) <= set(rows)
+        assert len(group.rows) <= max(1, len(rows) * most / sum(sizes)) or count == sum(sizes)
 
 
 def test_a_large_page_starts_folded(monkeypatch):

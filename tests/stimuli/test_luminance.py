@@ -150,6 +150,48 @@ def test_fit_finds_the_planted_curve(offset, full):
     np.testing.assert_allclose(screen.decode(codes), fit.curve.luminance(codes))
 
 
+@pytest.mark.parametrize("gamma", [1.2, 1.5, 1.8, 2.4])
+@pytest.mark.parametrize("share", [-0.12, -0.02, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("ends", [(0.63, 128.0), (1.5, 220.0), (0.0, 20.0)])
+def test_full_fit_finds_every_planted_curve(ends, share, gamma):
+    black, white = ends
+    truth = GammaCurve(black, white, gamma, share * (black if share > 0 else white) ** (1 / gamma))
+    codes = np.linspace(0, 1, 17)
+    fit = fit_gamma(codes, truth.luminance(codes), full=True)
+    assert fit.largest_error < 1e-4 * white
+    np.testing.assert_allclose(fit.curve.luminance(CODES), truth.luminance(CODES), atol=1e-3 * white)
+
+
+@pytest.mark.parametrize(("black", "white", "gamma", "offset"), [(0.8, 100.0, 1.3, -2.0), (1.5, 220.0, 1.5, -2.4)])
+def test_full_fit_finds_screens_that_start_late(black, white, gamma, offset):
+    truth = GammaCurve(black, white, gamma, offset)
+    codes = np.linspace(0, 1, 17)
+    fit = fit_gamma(codes, truth.luminance(codes), full=True)
+    assert (fit.curve.gamma, fit.curve.offset) == (pytest.approx(gamma, abs=1e-4), pytest.approx(offset, abs=1e-3))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_offset_never_makes_the_fit_worse(seed):
+    rng = np.random.default_rng(seed)
+    codes = np.linspace(0, 1, 9)
+    light = (0.5 + 119.5 * codes ** rng.uniform(0.5, 3) + rng.normal(0, 1.0, 9)).clip(0)
+    simple, full = fit_gamma(codes, light), fit_gamma(codes, light, full=True)
+    assert full.rms_error <= simple.rms_error
+
+
+def test_a_fit_takes_the_place_of_a_table_and_a_table_that_of_a_fit():
+    table = Display(luminance_table=TABLE)
+    fit = fit_gamma(*np.array(TABLE).T)
+    fitted = dataclasses.replace(table, **fit.display_fields())
+    assert fitted.curve == fit.curve
+    new = tuple((code, 2 * light) for code, light in TABLE)
+    for old in (table, fitted):
+        with pytest.raises(ValueError, match="in replace means luminance_cd_m2=None"):
+            dataclasses.replace(old, luminance_table=new)
+        again = dataclasses.replace(old, luminance_table=new, luminance_cd_m2=None)
+        assert again.luminance_cd_m2 == (new[0][1], new[-1][1])
+
+
 def test_fit_averages_noisy_readings_and_says_how_well_it_fits():
     rng = np.random.default_rng(3)
     codes = np.tile(np.linspace(0, 1, 17), 3)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stimuli import natural_photos, photos_from_folder
-from stimuli._crops import shares
+from stimuli._crops import open_photo, shares
 from stimuli.photos import EMBEDDED_PHOTOGRAPHS
 
 
@@ -145,6 +145,19 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     image = photos_from_folder(tmp_path, n=1, size_px=64, channels=1).images()[0, 0]
     assert 0.1 < image.mean() < 0.9
     assert len(np.unique(image)) > 20
+
+
+def test_whole_numbers_of_32_bits_are_refused_and_those_of_16_are_not(tmp_path):
+    ramp = np.arange(96 * 96, dtype=np.int32).reshape(96, 96)
+    Image.fromarray(ramp).save(tmp_path / "deep.tif")
+    with Image.open(tmp_path / "deep.tif") as image:
+        assert image.mode == "I"
+    with pytest.raises(ValueError, match=r"deep\.tif holds 32-bit or signed whole numbers .* with 8 or 16 bits"):
+        open_photo(tmp_path / "deep.tif", "L")
+    for name in ("a.tif", "a.png"):
+        Image.fromarray((ramp * 7 % 65536).astype(np.uint16)).save(tmp_path / name)
+        expected = np.floor(ramp * 7 % 65536 / 257 + 0.5)
+        np.testing.assert_array_equal(np.asarray(open_photo(tmp_path / name, "L")), expected)
 
 
 def test_uniform_image_gives_way_and_only_uniform_images_end(tmp_path):

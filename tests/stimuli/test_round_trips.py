@@ -9,6 +9,7 @@ import itertools
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import test_export_mworks as on_mworks
 import test_export_rigs as on_rigs
 
@@ -56,10 +57,8 @@ def test_psychopy(tmp_path, monkeypatch):
 
 def test_mworks(tmp_path):
     folder = on_mworks.export(tmp_path / "set")
-    nodes = on_mworks.parse((folder / "mworks" / "rsvp.mwel").read_text())
-    at = next(k for k, node in enumerate(nodes) if node.kind == "include")
-    nodes[at : at + 1] = on_mworks.parse((folder / "mworks" / f"{nodes[at].tag}.mwel").read_text())
-    away = [(900, 940), (1750, 1751), (3000, 3300)]
+    away = [(900, 940), (1750, 1752), (3000, 3300)]
+    nodes = on_mworks.read(folder)
     run = on_mworks.Experiment(nodes, lambda time: not any(a <= time < b for a, b in away)).run()
     events = [(0, "presentation", 0), *((round(time * 1000), name, value) for time, name, value in run.events)]
     pd.DataFrame(events, columns=["time", "name", "value"]).to_csv(tmp_path / "events.csv", index=False)
@@ -69,6 +68,8 @@ def test_mworks(tmp_path):
     log = read_event_log(tmp_path / "events.csv", StimulusSet.load(folder))
     assert log.table["stimulus_id"].tolist() == [name for _, name in shown]
     assert log.shown.tolist() == whole
+    onset_ms = [onset for onset, _, _ in on_mworks.on_screen(run)]
+    assert (1000 * log.table["onset_s"]).tolist() == pytest.approx(onset_ms, abs=0.001)
     assert log.table["repeat"].tolist() == numbered([name for _, name in shown], whole)
     plan = PresentationOrder.from_csv(folder / "presentation.csv").table
     for column in ("stimulus_id", "repeat"):

@@ -138,6 +138,38 @@ def test_a_scene_depends_on_its_number_and_seed_alone():
     assert few.stimulus_ids != scenes(3, size_px=64, seed=6).stimulus_ids
 
 
+def test_scenes_carry_the_photograph_of_their_background():
+    behind = natural_photos(20, 64, channels=1)
+    photograph = dict(zip(behind.stimulus_ids, behind.table["photograph"], strict=True))
+    table = scenes(9, backgrounds=behind, seed=1).table
+    assert list(table["photograph"]) == [photograph[name] for name in table["background"]]
+    assert set(scenes(6, size_px=64).table["photograph"]) <= set(natural_photos(160, 64).table["photograph"])
+    assert "photograph" not in scenes(1, backgrounds="gray", size_px=64).table
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_object_comes_on_every_background_before_it_comes_on_one_again(seed):
+    behind = natural_photos(12, 32, channels=1)
+    mug, cube = sample_cutouts(["mug", "cube"])
+    made = scenes(24, cutouts=[mug, cube], backgrounds=behind, variation="low", seed=seed)  # all there are
+    assert len({*zip(made.table["cutout"], made.table["background"], strict=True)}) == 24
+    orders = [list(made.table["background"][k::2]) for k in (0, 1)]
+    assert orders[0] != orders[1]
+    many = scenes(48, cutouts=[mug, cube], backgrounds=behind, variation="high", seed=seed).table
+    assert many.groupby(["cutout", "background"]).size().tolist() == [2] * 24
+    with pytest.raises(ValueError, match="25 scenes are asked for, and without variation there are 24"):
+        scenes(25, cutouts=[mug, cube], backgrounds=behind, variation="low", seed=seed)
+    with pytest.raises(ValueError, match="40 scenes are asked for, and without variation there are 8"):
+        scenes(40, backgrounds="gray", size_px=32, variation=Variation(size=0.3))
+
+
+@pytest.mark.parametrize("width_deg", [0.5, 1.0, 2.0])
+def test_a_shrunken_object_covers_what_it_should(width_deg):
+    block = Cutout("block", np.full((190, 190, 4), 255, np.uint8))
+    drawn = composed(block, DARK, 8.0, width_deg=width_deg)[0] / 255
+    assert np.sqrt(drawn.sum()) / 8 == pytest.approx(width_deg, rel=0.01)
+
+
 def test_gray_stays_gray_and_own_backgrounds_decide_the_size(tmp_path):
     plain = scenes(2, backgrounds="gray", size_px=64, channels=3)
     assert plain.shape == (3, 64, 64)
@@ -218,6 +250,7 @@ def test_hostile_cutouts_are_refused_in_one_sentence(tmp_path):
     [
         ({"n": 0}, ValueError, "n is 0"),
         ({"seed": -1}, ValueError, "seed is -1"),
+        ({"seed": 2**32}, ValueError, "seed is 4294967296"),
         ({"size_px": 1}, ValueError, "size_px"),
         ({"size_deg": 0}, ValueError, "size_deg is 0"),
         ({"variation": "hihg"}, ValueError, "did you mean 'high'"),

@@ -170,9 +170,64 @@ def test_a_table_that_does_not_fit_together_is_refused(column):
         PresentationOrder(table, order.config)
 
 
+def test_times_and_trials_are_those_of_the_configuration(tmp_path):
+    """Rigs go by the configuration: an edit of these columns would be shown in the report and not on the screen."""
+    order = order_of(repeats=2, images_per_trial=3)
+    for column, value, match in (
+        ("duration_ms", 200.0, "in row 4 .*duration_ms is not 100.*instead of editing"),
+        ("onset_ms_nominal", order.table["onset_ms_nominal"][4] + 5, "in row 4 .*onset_ms_nominal does not follow"),
+    ):
+        table = order.table
+        table = table.assign(**{column: table[column].where(table.index != 4, value)})
+        with pytest.raises(ValueError, match=match):
+            PresentationOrder(table, order.config)
+    two = order_of(repeats=2, images_per_trial=2).table
+    with pytest.raises(ValueError, match=r"in row 0 .*a trial has not 3 images"):
+        PresentationOrder(two, order.config)
+    with pytest.raises(ValueError, match=r"in row 0 .*a trial has not 2 images"):
+        PresentationOrder(order.table, order_of(repeats=2, images_per_trial=2).config)
+    path = order.to_csv(tmp_path / "p.csv")
+    path.write_text(path.read_text().replace(",100.0\n", ",200.0\n"))
+    with pytest.raises(ValueError, match="duration_ms is not 100"):
+        PresentationOrder.from_csv(path)
+
+
+def test_damaged_json_beside_an_order_is_one_sentence(tmp_path):
+    path = order_of(repeats=2).to_csv(tmp_path / "p.csv")
+    whole = json.loads((tmp_path / "p.json").read_text())
+    config = whole["config"]
+    wrong = {
+        "does not hold its configuration": [
+            *(3, [], {}, {**whole, "config": 5}, {**whole, "config": {}}, {"config": config}),
+            {**whole, "config": {**config, "extra": 1}},
+        ],
+        "normalizers is 5: give a tuple": [{**whole, "config": {**config, "normalizers": 5}}],
+        r"normalizers is \[5\]: give a tuple": [{**whole, "config": {**config, "normalizers": [5]}}],
+        "normalizers is None": [{**whole, "config": {**config, "normalizers": None}}],
+        "refresh_hz is 'fast'": [{**whole, "refresh_hz": "fast"}],
+        r"refresh_hz is \[60\]": [{**whole, "refresh_hz": [60]}],
+        "refresh_hz is nan": [{**whole, "refresh_hz": float("nan")}],
+    }
+    for match, records in wrong.items():
+        for record in records:
+            (tmp_path / "p.json").write_text(json.dumps(record))
+            with pytest.raises(ValueError, match=f"is no presentation order: .*{match}"):
+                PresentationOrder.from_csv(path)
+
+
+@pytest.mark.parametrize("refresh_hz", [1e9, 1e-9, 0, -60, float("inf"), True])
+def test_impossible_refresh_rates_are_refused(refresh_hz):
+    with pytest.raises(ValueError, match=r"refresh_hz is .*: give frames per second from 1 to 10,000"):
+        presentation_order(IDS, SequenceConfig(), refresh_hz=refresh_hz)
+
+
 @pytest.mark.parametrize(
     ("config", "error", "match"),
     [
+        ({"duration_ms": 1e300}, ValueError, r"duration_ms is 1e\+300 ms: give at most 3,600,000, an hour"),
+        ({"gap_ms": 3_600_001}, ValueError, "gap_ms is"),
+        ({"normalizers": 5}, TypeError, "normalizers is 5: give a tuple of stimulus ids"),
+        ({"normalizers": (5,)}, TypeError, "give a tuple of stimulus ids"),
         ({"repeats": 0}, ValueError, "repeats is 0: give at least 1"),
         ({"repeats": 1.5}, TypeError, "repeats is 1.5: give a whole number"),
         ({"images_per_trial": True}, TypeError, "images_per_trial is True"),

@@ -122,16 +122,42 @@ def test_manifest_and_hashes(made, folder):
             st.floats(allow_nan=True),
             st.integers(-(2**63), 2**63 - 1),
             st.one_of(st.none(), st.booleans()),
+            st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
         ),
         min_size=1,
         max_size=4,
     )
 )
 def test_any_table_survives_csv(rows):
-    columns = dict(zip("abcde", (list(column) for column in zip(*rows, strict=True)), strict=True))
+    columns = dict(zip("abcdef", (list(column) for column in zip(*rows, strict=True)), strict=True))
     table = _table.tidy_table(columns, len(rows))
     again = _table.from_csv(_table.to_csv(table).encode().decode(), _table.column_kinds(table))
     pd.testing.assert_frame_equal(again, table, check_exact=True)
+
+
+def test_whole_numbers_with_missing_values_are_exact_on_disk(tmp_path):
+    large = 2**53 + 1  # not a floating-point number
+    made = StimulusSet.from_arrays(_codes(), TABLE | {"trial": [large, None, -large, 0]})
+    assert made.table["trial"].dtype == "Int64"
+    made.save(tmp_path / "set")
+    assert json.loads((tmp_path / "set" / "set.json").read_text())["columns"]["trial"] == "int_or_missing"
+    loaded = StimulusSet.load(tmp_path / "set").table["trial"]
+    assert [None if pd.isna(value) else int(value) for value in loaded] == [large, None, -large, 0]
+    StimulusSet.load(tmp_path / "set").select(["0012", "NA"]).save(tmp_path / "part")
+    part = StimulusSet.load(tmp_path / "part").table["trial"]
+    assert (part.tolist(), str(part.dtype)) == ([large, -large], "Int64")
+
+
+def test_sets_whose_missing_whole_numbers_were_stored_as_fractions_still_load(folder):
+    """Before there was the kind int_or_missing they were float, 1.0 for 1."""
+    text = (folder / "stimuli.csv").read_text().replace(str(2**62), "").replace(",-2,", ",-2.0,")
+    _edit_csv(folder, lambda _: text)
+    record = json.loads((folder / "set.json").read_text())
+    _edit_json(folder, columns=record["columns"] | {"level": "float"})
+    level = StimulusSet.load(folder).table["level"]
+    assert level.dtype == "float64"
+    assert level.tolist()[:3] == [1.0, -2.0, 3.0]
+    assert math.isnan(level[3])
 
 
 def test_overwrite_needs_leave_and_a_set_alone(made, folder):

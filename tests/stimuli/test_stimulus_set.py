@@ -221,6 +221,30 @@ def test_concat_refuses_what_does_not_fit(five):
         StimulusSet.concat([])
 
 
+def test_concat_keeps_whole_numbers_and_truth_values_exact(five):
+    large = 2**53 + 1
+    first = five.with_columns(serial=[large, 2, 3, 4, 5], flag=True)
+    second = StimulusSet.from_arrays(_codes(1, seed=9), {"stimulus_id": ["f"]}, size_deg=4.0)
+    table = StimulusSet.concat([first, second]).table
+    assert (str(table["serial"].dtype), str(table["flag"].dtype)) == ("Int64", "boolean")
+    assert [int(value) for value in table["serial"][:5]] == [large, 2, 3, 4, 5]
+    assert table["serial"].isna().tolist() == [False] * 5 + [True]
+    again = StimulusSet.concat([StimulusSet.concat([first, second]).select(["f", "a"])]).table["serial"]
+    assert int(again[1]) == large
+    whole = StimulusSet.concat([first.select(["a"]), first.select(["b"])]).table["serial"]
+    assert str(whole.dtype) == "int64"
+
+
+def test_numbers_that_would_be_rounded_are_refused(five):
+    with pytest.raises(ValueError, match=r"'serial' holds whole numbers beyond 2\*\*53 among fractions"):
+        five.with_columns(serial=[2**53 + 1, 0.5, 1, 2, 3])
+    with pytest.raises(ValueError, match="'serial' holds whole numbers beyond 64 bits"):
+        five.with_columns(serial=[2**63, None, 1, 2, 3])
+    with pytest.raises(ValueError, match="'serial' holds whole numbers beyond 64 bits"):
+        five.with_columns(serial=np.array([2**63, 1, 1, 2, 3], dtype=np.uint64))
+    assert five.with_columns(serial=[2**53, 0.5, None, 2, 3]).table["serial"][0] == 2**53
+
+
 def test_with_columns_gives_a_new_set(five):
     new = five.with_columns(family="all", score=np.arange(5) / 2)
     assert new.table["family"].tolist() == ["all"] * 5

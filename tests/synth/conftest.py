@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from command_line import make_lab
 from torch import nn
 
 from neural_fits.backbones import Backbone
@@ -32,3 +33,9 @@ def tiny_model() -> Callable[..., SiteModel]:
         return SiteModel(extractor, readout, info)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """A lab's folder: natural set, recordings, and a fitted driver and validator; and the brain."""
+    return make_lab(tmp_path_factory.mktemp("lab"))

@@ -349,7 +349,9 @@ def test_table_holds_predictions_and_responses_in_z(tiny_model):
     rng = np.random.default_rng(0)
     names = ["m0", "m1", "n0"]
     images = StimulusSet.from_arrays(
-        rng.integers(0, 255, (3, 3, 32, 32), dtype=np.uint8), {"stimulus_id": names, "photograph": ["", "", "cat"]}
+        rng.integers(0, 255, (3, 3, 32, 32), dtype=np.uint8),
+        {"stimulus_id": names, "photograph": ["", "", "cat"]},
+        size_deg=6.5,
     )
     driver, judge = tiny_model(), tiny_model(("c", "b", "a"), seed=1)
     driver.scores = pd.DataFrame({"r": [0.5, 0.6, 0.7]}, index=["a", "b", "c"])

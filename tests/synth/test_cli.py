@@ -8,39 +8,12 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import npc
 from PIL import Image
 
-from neural_fits import SimulatedBrain, SiteRecordings, load_model
-from stimuli import StimulusSet, natural_photos
+from neural_fits import SiteRecordings, load_model
+from stimuli import StimulusSet
 from synth import cli
-
-
-def npc(monkeypatch, capsys, *arguments):
-    """Return exit code, standard output and standard error of one call."""
-    monkeypatch.setattr(sys, "argv", ["npc", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    captured = capsys.readouterr()
-    return stopped.value.code or 0, captured.out, captured.err
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """A lab's folder: natural set, recordings, and a fitted driver and validator."""
-    folder = tmp_path_factory.mktemp("lab")
-    natural = natural_photos(100, size_px=64).save(folder / "natural")
-    brain = SimulatedBrain(natural, n_sites=3, seed=0)
-    brain.record(natural, n_repeats=4).save(folder / "natural.nc")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, split in (("driver", "A"), ("validator", "B")):
-            fit = ("fit", folder / "natural", folder / "natural.nc", "--out", folder / name, "--split", split)
-            patch.setattr(
-                sys, "argv", ["npc", *map(str, fit), "--backbone", "efficientnet-lite0", "--folds", "3", "-q"]
-            )
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-            assert not stopped.value.code
-    return folder, brain
 
 
 def test_the_line_from_files_to_report(lab, monkeypatch, capsys, tmp_path):
@@ -78,78 +51,6 @@ def test_the_line_from_files_to_report(lab, monkeypatch, capsys, tmp_path):
     assert {path.name for path in (tmp_path / "b").iterdir()} == {
         "report.html", "summary.json", "images.csv", "targets.csv", "families.csv",
     }  # fmt: skip
-
-
-def test_the_line_through_a_rig(lab, monkeypatch, capsys, tmp_path):
-    """Export, a log with a broken presentation, and recordings lined up with it."""
-    folder, brain = lab
-    made, rig = tmp_path / "made", tmp_path / "rig"
-    npc(
-        monkeypatch, capsys, "synth", folder / "driver", "--out", made, "--stretch", "site01", "--images", 2,
-        "--steps", 2, "-q",
-    )  # fmt: skip
-    natural = StimulusSet.load(folder / "natural")
-    again = natural.select([0, 5, 7])
-    shown = StimulusSet.concat([StimulusSet.load(made), again])
-    shown.save(tmp_path / "both")
-    screen = ("--screen", "1920x1080", "--width-cm", 53, "--distance-cm", 57, "--refresh-hz", 60)
-    code, out, err = npc(
-        monkeypatch, capsys, "export", tmp_path / "both", "--for", "psychopy", *screen, "--repeats", 4, "--out", rig,
-        "--model", folder / "driver", "--json",
-    )  # fmt: skip
-    assert code == 0
-    assert "64 px" in err  # 8 deg on this screen are more pixels than the images have
-    assert json.loads(out.splitlines()[-1])["presentations"] == 4 * 6
-    exported = StimulusSet.load(rig)
-    assert "gray" in exported.stimulus_ids
-    forecast = exported.table.set_index("stimulus_id")["predicted_site01"]
-    assert np.isfinite(forecast).all()
-
-    plan = pd.read_csv(rig / "presentation.csv", dtype={"stimulus_id": str})
-    log = plan.assign(onset_s=plan["onset_ms_nominal"] / 1000, duration_s=0.1, shown=True)
-    broken = log.iloc[[3]].assign(shown=False, onset_s=log["onset_s"].iloc[3] - 0.05)
-    log = pd.concat([log.iloc[:3], broken, log.iloc[3:]])
-    log.to_csv(tmp_path / "run.csv", index=False)
-    known = brain.record(exported, n_repeats=4, seed=2)
-    row = {name: k for k, name in enumerate(known.stimulus_ids)}
-    trials = np.stack([known.responses[row[n], r] for n, r in zip(log["stimulus_id"], log["repeat"], strict=True)])
-    trials[3] = 1e6  # what was measured while the presentation broke must not count
-    np.save(tmp_path / "trials.npy", trials)
-    code, out, _ = npc(
-        monkeypatch, capsys, "events", tmp_path / "run.csv", "--set", rig, "--responses", tmp_path / "trials.npy",
-        "--out", tmp_path / "day2.npz", "--window-ms", 70, 170, "--json",
-    )  # fmt: skip
-    assert code == 0
-    assert json.loads(out.splitlines()[-1])["broken"] == 1
-    back = SiteRecordings.load(tmp_path / "day2.npz").align(exported)
-    np.testing.assert_array_equal(back.responses[:, :4], known.align(exported).responses)
-
-
-def test_images_shown_on_both_days_are_more_repeats(lab, monkeypatch, capsys, tmp_path):
-    folder, brain = lab
-    made = tmp_path / "made"
-    npc(
-        monkeypatch, capsys, "synth", folder / "driver", "--out", made, "--stretch", "site01", "--images", 1,
-        "--steps", 2, "-q",
-    )  # fmt: skip
-    natural, shown = StimulusSet.load(folder / "natural"), StimulusSet.load(made)
-    brain.record(shown, n_repeats=4, seed=1).save(tmp_path / "alone.nc")
-    both = StimulusSet.concat([shown, natural.select([0, 5, 7])])
-    brain.record(both, n_repeats=4, seed=1).save(tmp_path / "both.nc")
-    summaries = []
-    for name in ("alone", "both"):
-        code, out, _ = npc(
-            monkeypatch, capsys, "evaluate", made, "--reference", folder / "natural", "--driver", folder / "driver",
-            "--recordings", folder / "natural.nc", "--recordings", tmp_path / f"{name}.nc", "--out", tmp_path / name,
-            "--json",
-        )  # fmt: skip
-        assert code == 0
-        summaries.append(json.loads(out.splitlines()[-1]))
-    assert summaries[0]["stretch"]["targets"] == summaries[1]["stretch"]["targets"] == 1
-    alone, joined = (pd.read_csv(tmp_path / name / "images.csv") for name in ("alone", "both"))
-    shown_mean = SiteRecordings.load(tmp_path / "both.nc").align(shown, extra="drop").mean()[0, 1]
-    assert joined["achieved"].iloc[0] == pytest.approx(shown_mean, rel=1e-4)
-    assert np.isfinite(alone["achieved"]).all()
 
 
 def test_fit_with_choices_writes_table_and_picture(lab, monkeypatch, capsys, tmp_path):

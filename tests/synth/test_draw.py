@@ -132,7 +132,15 @@ def test_the_screen_has_three_options_or_none(npc, tmp_path):
         ("gabor --set contrast=high", "'high' in 'contrast=high' is not a number"),
         ("gabor --set contrast=1,,2", "'' in 'contrast=1,,2' is not a number"),
         ("gabor --set contrast=2", "contrast of a gabor pattern is 2"),
-        ("gabor --set contrast=all", "'all' in 'contrast=all' is not a number"),
+        ("gabor --set contrast=all", "contrast of gabor has no ready-made values"),
+        ("grating --grid --set orientation_deg=all", "orientation_deg of grating has no ready-made values"),
+        ("pink_noise --set alpha=all", "alpha of pink_noise has no ready-made values"),
+        ("contour --range orientation_deg=0:90", "chosen from values; give --set orientation_deg=VALUE,VALUE"),
+        ("grating --grid --range frequency_cpd=1:2", "--grid takes no --range"),
+        ("pink_noise --at 2 0", "--at is the middle of an aperture for pink_noise; give --aperture-deg too"),
+        ("phase_scrambled --from absent --at 2 0", "--at is the middle of an aperture for phase_scrambled"),
+        ("phase_scrambled --from absent --shapes s.csv", "--shapes is for outline; leave it out for phase_scrambled"),
+        ("pink_noise --seed 4294967296", "seed is 4294967296"),
         ("gabor --range contrast=1", "give NAME=LOW:HIGH"),
         ("gabor --range contrast=1:x", "'x' in 'contrast=1:x'"),
         ("gabor --range contrast=1:0.5", "lower end first"),
@@ -142,9 +150,9 @@ def test_the_screen_has_three_options_or_none(npc, tmp_path):
         ("gabor --edge-deg 1", "give --aperture-deg too"),
         ("gabor --aperture-deg 1 --edge-deg 2", "edge from 0 to the radius"),
         ("gabor --from set", "--from is for phase_scrambled"),
-        ("gabor --shapes shapes.csv", "--shapes is for the family outline"),
+        ("gabor --shapes shapes.csv", "--shapes is for outline; leave it out for gabor"),
         ("gabor --size-px 16", "frequency"),
-        ("outline", "--shapes is for the family outline, and needed there"),
+        ("outline", "outline needs the file of shapes; give it with --shapes"),
         ("outline --shapes absent.csv", "no file"),
         ("outline --shapes absent.csv -n 2", "-n does not go with --shapes"),
         ("pink_noise --set beta=1", "pink_noise has no parameter 'beta'"),
@@ -163,6 +171,33 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(npc, tmp_path, monkeypat
         npc(*arguments.split(), "--out", "made")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["sigma_deg=0.5 0.7", "sigma_deg=0.5,0.6 0.7", "contrast=1 1"])
+def test_a_space_is_no_range(npc, tmp_path, text):
+    with pytest.raises(ValueError, match="is not a number; put commas between values"):
+        npc("gabor", "--set", text, "--out", tmp_path / "made")
+
+
+def test_all_stands_for_every_value_that_is_allowed(npc, tmp_path):
+    npc(
+        "gabor",
+        "--grid",
+        "--set",
+        "zero_mean=all",
+        "--set",
+        "sigma_deg=0.4",
+        "--size-px",
+        32,
+        "--out",
+        tmp_path / "both",
+    )
+    assert StimulusSet.load(tmp_path / "both").table["zero_mean"].tolist() == [False, True]
+
+
+def test_an_aperture_has_a_place(npc, tmp_path):
+    npc("pink_noise", "-n", 1, "--aperture-deg", 1, "--at", 2, -1, "--size-px", 64, "--out", tmp_path / "made")
+    same(tmp_path / "made", pink_noise(1, size_px=64, aperture=Aperture(1.0, 0.25, 2.0, -1.0)))
 
 
 def test_an_earlier_set_is_replaced_only_when_asked(npc, tmp_path):

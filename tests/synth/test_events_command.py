@@ -9,9 +9,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from neural_fits import SiteRecordings
-from stimuli import StimulusSet
+from neural_fits import SimulatedBrain, SiteRecordings
+from stimuli import StimulusSet, natural_photos
+from stimuli.gray import with_gray_control
+from synth.commands.evaluate import evaluate
 from synth.commands.events import events
+from synth.commands.fit import fit
 
 
 @pytest.fixture
@@ -69,7 +72,14 @@ def test_responses_become_recordings(suffix, call, tmp_path):
         (b"x", ["--responses", "trials.npy"], "say by --out where"),
         (b"x", ["--responses", "trials.npy", "--out", "r.nc"], "cannot be read as an array"),
         (b"x", ["--responses", "trials.txt", "--out", "r.nc"], "neither .npy nor .csv"),
-        (b"s0\nx\n", ["--responses", "trials.csv", "--out", "r.nc"], "not a table of numbers"),
+        (b"", ["--responses", "trials.npy", "--out", "r.nc"], "cannot be read as an array"),
+        (b"PK\3\4", ["--responses", "trials.npy", "--out", "r.nc"], "not an archive of arrays"),
+        (b"s0\nx\n", ["--responses", "trials.csv", "--out", "r.nc"], "'x' in line 2 where a response is expected"),
+        (b"s0,s1\n1,2,\n", ["--responses", "trials.csv", "--out", "r.nc"], "3 cells in line 2"),
+        (b"s0\n1\n", ["--sites", "ids.txt"], "--sites tells of the responses"),
+        (b"s0\n1\n", ["--responses", "trials.csv", "--out", "trials.csv"], "--out 'trials.csv' would replace"),
+        (None, ["--out", "run.csv"], "--out 'run.csv' would replace a file that this command reads"),
+        (None, ["--out", "set/../set/stimuli.csv"], "would replace a file"),
         (b"s0\n1\n", ["--responses", "trials.csv", "--out", "r.nc"], "responses have 1 rows"),
         (None, ["--out", "log.nc"], "name that ends in .csv"),
         (None, ["--format", "psychpy"], "did you mean 'psychopy'"),
@@ -79,8 +89,92 @@ def test_mistakes_get_one_sentence_and_write_nothing(content, options, sentence,
     monkeypatch.chdir(tmp_path)
     if content is not None:
         (tmp_path / options[1]).write_bytes(content)
-    before = sorted(path.name for path in tmp_path.iterdir())
+    before = contents(tmp_path)
     done = call(*options)
     assert isinstance(done.exception, (ValueError, FileNotFoundError)), done.output
     assert sentence in str(done.exception)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert contents(tmp_path) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_archive_saved_under_the_name_of_an_array_is_refused(call, tmp_path):
+    with (tmp_path / "trials.npy").open("wb") as file:
+        np.savez(file, responses=np.zeros((5, 2)))
+    done = call("--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc")
+    assert isinstance(done.exception, ValueError)
+    assert "not an archive of arrays" in str(done.exception)
+
+
+def test_sites_have_the_names_that_the_lab_gives(call, tmp_path):
+    np.save(tmp_path / "trials.npy", np.arange(10.0).reshape(5, 2))
+    options = ["--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc", "--json"]
+    invented = json.loads(call(*options).stdout.splitlines()[-1])["notes"]
+    assert "called site_0001 to site_0002 by their columns" in invented[0]
+    assert "hold gray besides the set; npc fit wants the exported folder" in invented[1]
+    assert "npc: the sites are called site_0001" in call(*options[:-1]).stderr
+    (tmp_path / "sites.csv").write_text("site_id,region\nV4-17,V4\nIT-3,IT\n")
+    named = json.loads(call(*options, "--sites", tmp_path / "sites.csv").stdout.splitlines()[-1])["notes"]
+    assert named == invented[1:]
+    recorded = SiteRecordings.load(tmp_path / "r.nc")
+    assert (recorded.site_ids, recorded.sites["region"].tolist()) == (["V4-17", "IT-3"], ["V4", "IT"])
+    (tmp_path / "sites.csv").write_text("only_one\n")
+    done = call(*options, "--sites", tmp_path / "sites.csv")
+    assert "with 1 sites is expected" in str(done.exception)
+
+
+def test_responses_in_time_need_their_bins(call, tmp_path):
+    np.save(tmp_path / "trials.npy", np.arange(40.0).reshape(5, 2, 4))
+    options = ["--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc"]
+    assert "by --time-bins-ms START WIDTH" in str(call(*options).exception)
+    assert call(*options, "--time-bins-ms", 50, 20).exit_code == 0
+    recorded = SiteRecordings.load(tmp_path / "r.nc")
+    assert recorded.time_bins_ms == ((50, 70), (70, 90), (90, 110), (110, 130))
+    assert recorded.responses[0, :, 1].tolist() == [[12.0, 13.0, 14.0, 15.0], [36.0, 37.0, 38.0, 39.0]]
+    assert SiteRecordings.load(tmp_path / "r.nc", window_ms=(70, 110)).responses[0, 0].tolist() == [19.0, 27.0]
+    assert "time_bins_ms" in str(call(*options, "--time-bins-ms", 50, 0).exception)
+    np.save(tmp_path / "trials.npy", np.zeros((5, 2)))
+    assert "leave --time-bins-ms out" in str(call(*options, "--time-bins-ms", 50, 20).exception)
+    np.save(tmp_path / "trials.npy", np.zeros(5))
+    assert "array of shape (5,)" in str(call(*options).exception)
+
+
+def test_two_runs_of_a_session_become_one_for_fit_and_evaluate(tmp_path, monkeypatch):
+    """Whatever the order in each run, the joined files are the recordings that a brain gave, trial by trial."""
+    monkeypatch.chdir(tmp_path)
+    photos = natural_photos(24, size_px=64)
+    made = photos.select(slice(20, 24))
+    columns = {"stimulus_id": made.stimulus_ids, "objective": ["Stretch('site00')"] * 4, "target_site": ["site00"] * 4}
+    StimulusSet.from_arrays(made.codes(), columns, size_deg=made.size_deg).save("made")
+    photos.select(slice(0, 20)).save("natural")
+    shown = with_gray_control(photos).save("exported")
+    truth = SimulatedBrain(shown, n_sites=2, seed=0).record(shown, n_repeats=4)
+    truth.save("truth.nc")
+    (tmp_path / "ids.txt").write_text("\n".join(truth.site_ids))
+    rng = np.random.default_rng(0)
+    for run in (0, 1):
+        rows = [(k, 2 * run + repeat) for repeat in (0, 1) for k in rng.permutation(len(shown))]
+        lines = [f"{shown.stimulus_ids[k]},{0.2 * at:.1f}" for at, (k, _) in enumerate(rows)]
+        (tmp_path / f"run{run}.csv").write_text("\n".join(["stimulus_id,onset_s", *lines]))
+        np.save(f"trials{run}.npy", np.array([truth.responses[k, repeat] for k, repeat in rows]))
+        responses = ["--responses", f"trials{run}.npy", "--sites", "ids.txt", "--unit", truth.unit]
+        window = [] if truth.window_ms is None else ["--window-ms", *map(str, truth.window_ms)]
+        npc(events, f"run{run}.csv", "--set", "exported", *responses, *window, "--out", f"run{run}.nc")
+    simple = ["--backbone", "efficientnet-lite0", "--readout", "ridge", "--folds", "2", "-q"]
+    npc(fit, "exported", "run0.nc", "run1.nc", *simple, "--out", "joined")
+    npc(fit, "exported", "truth.nc", *simple, "--out", "direct")
+    assert (tmp_path / "joined/scores.csv").read_text() == (tmp_path / "direct/scores.csv").read_text()
+    judged = ["made", "--reference", "natural", "--driver", "joined"]
+    npc(evaluate, *judged, "--recordings", "run0.nc", "--recordings", "run1.nc", "--out", "control")
+    npc(evaluate, *judged, "--recordings", "truth.nc", "--out", "direct_control")
+    tables = [(tmp_path / name / "images.csv").read_text() for name in ("control", "direct_control")]
+    assert tables[0] == tables[1]
+
+
+def npc(command, *arguments):
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 0, (done.output, done.exception)

@@ -133,6 +133,9 @@ WRONG = {
     "normalizer": (["--for", "psychopy", *SCREEN, "--normalizer", "z"], "'z' is not among the 5 stimuli"),
     "order and times": (["--for", "psychopy", "--order", "p.csv", "--on-ms", 50], "leave --on-ms out"),
     "order": (["--for", "psychopy", "--order", "p.csv"], "There is no p.csv"),
+    "endless images": (["--for", "psychopy", *SCREEN, "--on-ms", 1e300], "duration_ms is .* give at most 3,600,000"),
+    "rate too high": (["--for", "psychopy", *SCREEN, "--refresh-hz", 1e9], "refresh_hz is .* from 1 to 10,000"),
+    "rate too low": (["--for", "psychopy", *SCREEN, "--refresh-hz", 1e-9], "refresh_hz is .* from 1 to 10,000"),
 }
 
 
@@ -151,8 +154,37 @@ def test_an_earlier_export_is_replaced_only_when_asked(npc, source, tmp_path):
     npc(source, "--for", "psychopy", "--out", out, *SCREEN)
     with pytest.raises(FileExistsError, match="replace it with --overwrite"):
         npc(source, "--for", "psychopy", "--out", out, *SCREEN)
+    script = out / "psychopy" / "run_rsvp.py"
+    own = script.read_bytes()
+    script.write_bytes(own + b"# our eye tracker\n")
+    with pytest.raises(FileExistsError, match=r"holds 'psychopy/run_rsvp\.py', added or edited after the export"):
+        npc(source, "--for", "mworks", "--out", out, *SCREEN, "--overwrite")
+    assert script.read_bytes().endswith(b"# our eye tracker\n")
+    script.write_bytes(own)
     npc(source, "--for", "mworks", "--out", out, *SCREEN, "--overwrite")
     assert not (out / "psychopy").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "match"),
+    [
+        ("presentation.json", '"normalizers": []', '"normalizers": 5', "normalizers is 5: give a tuple"),
+        ("presentation.json", '"config"', '"other"', "does not hold its configuration"),
+        ("presentation.csv", ",100.0\n", ",200.0\n", "duration_ms is not 100"),
+        ("presentation.json", '"images_per_trial": 6', '"images_per_trial": 3', "a trial has not 3 images"),
+    ],
+)
+def test_an_order_that_was_edited_is_refused(npc, source, tmp_path, file, old, new, match):
+    npc(source, "--for", "psychopy", "--out", tmp_path / "one", *SCREEN)
+    path = tmp_path / "one" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    order = ("--order", tmp_path / "one" / "presentation.csv")
+    with pytest.raises(ValueError, match=match) as error:
+        npc(source, "--for", "psychopy", "--out", tmp_path / "two", *SCREEN, *order)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "two").exists()
 
 
 @pytest.mark.parametrize("damage", ["../../evil", "/etc/evil", "a b"])

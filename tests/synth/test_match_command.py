@@ -118,6 +118,31 @@ def test_an_earlier_result_is_replaced_only_when_asked_and_nothing_else_ever(pla
     assert isinstance(foreign.exception, FileExistsError)
 
 
+def test_models_are_looked_at_before_the_images_are_matched(photos, place, tmp_path, lite_model, monkeypatch):
+    def no_matching(*args, **kwargs):
+        raise AssertionError("matched before the models were looked at")
+
+    monkeypatch.setattr("stimuli.matching.match_appearance", no_matching)
+    absent = run(place, "--mean", 0.5, "--model", tmp_path / "nomodel", "--out", tmp_path / "none")
+    assert isinstance(absent.exception, FileNotFoundError)
+    photos.on_screen(size_deg=2.0).save(tmp_path / "small")
+    other = run(tmp_path / "small", "--mean", 0.5, "--model", lite_model[0], "--out", tmp_path / "none")
+    with pytest.raises(ValueError, match="are 2 deg wide, the model was fitted on images of 8 deg"):
+        raise other.exception
+    assert not (tmp_path / "none").exists()
+
+
+def test_clipping_of_an_earlier_step_is_told(place, tmp_path):
+    assert run(place, "--mean", 0.5, "--rms", 0.4, "--out", tmp_path / "strong").exit_code == 0
+    done = run(tmp_path / "strong", "--rms", 0.1, "--out", tmp_path / "weak")
+    assert done.exit_code == 0, done.output
+    before = StimulusSet.load(tmp_path / "strong").table["clipped_fraction"]
+    table = StimulusSet.load(tmp_path / "weak").table
+    assert table["clipped_fraction_before"].tolist() == before.tolist()
+    assert f"clipped before, when the set was made: up to {100 * before.max():.2g} % of the values" in done.output
+    assert "clipped before" not in run(place, "--mean", 0.5, "--out", tmp_path / "once").output
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

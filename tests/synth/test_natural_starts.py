@@ -21,7 +21,7 @@ NAMES = [f"photo{k}" for k in range(7)]
 @pytest.fixture
 def photographs():
     codes = np.random.default_rng(0).integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
-    return StimulusSet.from_arrays(codes, {"stimulus_id": NAMES})
+    return StimulusSet.from_arrays(codes, {"stimulus_id": NAMES}, size_deg=6.5)
 
 
 def test_seed_k_starts_from_the_photograph_of_rank_k(tiny_model, photographs):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stimuli import StimulusSet
+from stimuli.gray import with_gray_control
 from synth import texture_metamers as module
 from synth.texture_metamers import TextureConfig, fitting_scales, texture_metamers
 
@@ -90,6 +91,17 @@ def test_a_metamer_depends_on_seed_source_and_number_alone():
     assert other.stimulus_ids != alone.stimulus_ids
 
 
+def test_uniform_sources_are_left_out_and_any_whole_number_is_a_seed():
+    lines = []
+    both = with_gray_control(oblique(1))
+    made = texture_metamers(both, 1, HASTY, seed=np.int64(3), device="cpu", progress=lines.append)
+    assert list(made.table["source"]) == ["p"]
+    assert lines[0].startswith("texture 1 of 1")
+    assert made.stimulus_ids == texture_metamers(oblique(1), 1, HASTY, seed=3, device="cpu").stimulus_ids
+    with pytest.raises(ValueError, match="is uniform"):
+        texture_metamers(both.select(["gray"]), 1, HASTY, device="cpu")
+
+
 def test_color_sources_give_gray_textures_with_three_channels():
     color = texture_metamers(oblique(1, channels=3), 1, HASTY, device="cpu")
     assert color.shape == (3, 64, 64)
@@ -127,5 +139,6 @@ def test_wrong_numbers_are_refused(wrong):
 def test_wrong_counts_are_refused():
     with pytest.raises(ValueError, match="n is 0"):
         texture_metamers(oblique(), 0)
-    with pytest.raises(ValueError, match="seed is -1"):
-        texture_metamers(oblique(), seed=-1)
+    for wrong in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"seed is {wrong}"):
+            texture_metamers(oblique(), seed=wrong)

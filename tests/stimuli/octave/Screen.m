@@ -21,7 +21,9 @@ switch what
         clock_set(out);
     case 'DrawTexture'
         printf('TEX %d %s %d\n', varargin{2}, mat2str(varargin{4}), varargin{6});
-    case {'FillOval', 'FillRect', 'Close', 'CloseAll'}
+    case 'CloseAll'
+        printf('CLOSED\n');
+    case {'FillOval', 'FillRect', 'Close'}
     otherwise
         error('Screen has no %s', what);
 end
