@@ -245,7 +245,7 @@ READINGS = ((0.0, 0.5), (0.5, 30.0), (1.0, 100.0))
     [
         ({"pixel_values": "linear", **MEASURED}, 2.2, "corrects the gamma 2.2", None),
         ({"pixel_values": "display", **MEASURED}, None, "load no gamma table, correct nothing", None),
-        ({}, None, "load no gamma table, correct nothing", "measure it, to know"),
+        ({}, None, "Leave the rig as it is in all of your sessions", "measure it, to know"),
         ({"pixel_values": "srgb"}, None, "set the screen to sRGB", None),
         (
             {"pixel_values": "linear", "gamma_offset": 0.5, **MEASURED},
@@ -266,6 +266,7 @@ def test_the_curve_of_the_screen_is_corrected_only_as_the_set_says(tmp_path, scr
     assert told in readme
     assert ("corrects the gamma" in readme) == (gamma is not None)
     assert ("correct the curve" in readme.lower()) == (display.pixel_values == "linear")
+    assert ("correct nothing" in readme) == (display.pixel_values == "display" and display.gamma is not None)
     assert (note is None) == ("NOTE" not in readme)
     assert note is None or note in readme
     assert ("no script here corrects" in readme) == (display.pixel_values == "linear" and gamma is None)
