@@ -17,8 +17,8 @@ from stimuli.templating import render
 WIDTH = 100
 _NOT_SAID = "unknown"  # neither a measured curve nor a correction is stated
 _LIGHT = {
-    _NOT_SAID: "No gamma is built into the images, and nothing is stated of the light that a code becomes. Leave the rig as "
-    "it is in all of your sessions; where it corrects the curve of its screen, say so by --pixel-values linear.",
+    _NOT_SAID: "No gamma is built into the images, and nothing is stated of the light that a code becomes. Leave the rig "
+    "as it is in all of your sessions; where it corrects its screen, say so by --pixel-values linear.",
     "display": "No gamma is built into the images, and the set was made for this screen as it is: load no gamma table, "
     "correct nothing.",
     "linear": "No gamma is built into the images. Light must be proportional to the code: correct the curve of the "
@@ -134,7 +134,7 @@ def facts(bundle: Bundle) -> dict[str, str]:
         "position": "at the fixation point"
         if bundle.position_deg == (0.0, 0.0)
         else "middle at x {:g}, y {:g} deg from the fixation point (x right, y up)".format(*bundle.position_deg),
-        "pixel values": _VALUES[_light(display)],
+        "pixel values": _VALUES[_stated(display)],
     }
     if config.normalizers:
         told["normalizers"] = f"{len(config.normalizers)}, shown {1 + config.normalizers_per_block} times a block"
@@ -143,7 +143,7 @@ def facts(bundle: Bundle) -> dict[str, str]:
     return told
 
 
-def _light(display: Display) -> str:
+def _stated(display: Display) -> str:
     known = display.gamma is not None or display.luminance_table is not None
     return _NOT_SAID if display.pixel_values == "display" and not known else display.pixel_values
 
@@ -205,7 +205,7 @@ def _curve(display: Display) -> str:
 def _light(display: Display, by_psychopy: bool) -> str:
     """Say what the rig has to do about the curve of its screen."""
     corrected = by_psychopy and psychopy.corrects(display)
-    return _LIGHT[_light(display)] + (f" run_rsvp.py corrects the gamma {display.gamma:g}." if corrected else "")
+    return _LIGHT[_stated(display)] + (f" run_rsvp.py corrects the gamma {display.gamma:g}." if corrected else "")
 
 
 def _wrapped(text: str, first: str) -> str:
