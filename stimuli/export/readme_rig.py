@@ -17,8 +17,8 @@ from stimuli.templating import render
 WIDTH = 100
 _NOT_SAID = "unknown"  # neither a measured curve nor a correction is stated
 _LIGHT = {
-    _NOT_SAID: "No gamma is built into the images, and nothing is stated of the light that a code becomes. Leave the rig "
-    "as it is in all of your sessions; where it corrects its screen, say so by --pixel-values linear.",
+    _NOT_SAID: "No gamma is built into the images, and nothing is stated of the light that a code becomes. Leave the "
+    "rig as it is in all of your sessions; where it corrects its screen, say so by --pixel-values linear.",
     "display": "No gamma is built into the images, and the set was made for this screen as it is: load no gamma table, "
     "correct nothing.",
     "linear": "No gamma is built into the images. Light must be proportional to the code: correct the curve of the "
