@@ -24,6 +24,7 @@ def line_up(
     window_ms: tuple[float, float] | None = None,
     time_bins_ms: Sequence[tuple[float, float]] | None = None,
     unit: str = "spikes/window",
+    broken_left_out: bool = False,
 ) -> SiteRecordings:
     """Sort responses, one row per presentation, into (stimulus, repeat, site[, time]) by the log of the rig.
 
@@ -32,8 +33,8 @@ def line_up(
     log : EventLog
         What was shown, from `stimuli.event_logs.read_event_log`.
     responses : array
-        Shape (presentation, site) or (presentation, site, time), in the order of the log: a row for every presentation,
-        or only for those that were shown whole. NaN = rejected.
+        Shape (presentation, site) or (presentation, site, time), in the order of the log, with a row for every
+        presentation, also the broken ones (see `broken_left_out`). NaN = rejected.
     sites : pandas.DataFrame or sequence of str
         Ids of the sites, or their table indexed by site_id.
     window_ms : tuple of float, optional
@@ -42,6 +43,8 @@ def line_up(
         Time bins, needed exactly when the responses have a time axis.
     unit : str
         Unit of the responses.
+    broken_left_out : bool
+        Whether the responses have rows only for presentations that were shown whole.
 
     Returns
     -------
@@ -52,7 +55,8 @@ def line_up(
     Raises
     ------
     ValueError
-        If the number of rows fits neither all presentations nor those shown, or the number of columns not the sites.
+        If the number of rows is not that of the presentations (with `broken_left_out`, of those shown whole), or the
+        number of columns not that of the sites.
     TypeError
         If responses are not real numbers.
 
@@ -64,17 +68,26 @@ def line_up(
     >>> log = event_log(rows, StimulusNames(["a", "b"]), format="psychopy", file="log.csv")
     >>> line_up(log, [[1.0], [2.0], [3.0]], ["s0"]).responses[:, :, 0].tolist()
     [[nan, nan], [1.0, 3.0]]
+    >>> line_up(log, [[1.0], [3.0]], ["s0"], broken_left_out=True).responses[:, :, 0].tolist()
+    [[nan, nan], [1.0, 3.0]]
     """
     table = sites if isinstance(sites, pd.DataFrame) else _table(sites)
     values = _as_rows(responses)
     shown = log.shown
-    if len(values) == len(log):
-        values = values[shown]
-    elif len(values) != int(shown.sum()):
-        raise ValueError(
-            f"responses have {len(values)} rows, but {log.file!r} has {len(log)} presentations, {int(shown.sum())} of "
-            "them shown whole: give one row for each of either, in the order of the log."
+    whole = int(shown.sum())
+    if len(values) != (whole if broken_left_out else len(log)):
+        remedy = (
+            f"broken_left_out=True (--broken-left-out) wants {whole} rows; leave it out where each presentation has one"
+            if broken_left_out
+            else f"give {len(log)} rows in the order of the log, or say broken_left_out=True (--broken-left-out) where "
+            "the rows of broken presentations are left out already"
         )
+        raise ValueError(
+            f"responses have {len(values)} rows, but {log.file!r} has {len(log)} presentations, {whole} of them shown "
+            f"whole: {remedy}."
+        )
+    if not broken_left_out:
+        values = values[shown]
     if values.shape[1] != len(table):
         raise ValueError(
             f"responses have shape {values.shape} where (presentation, site[, time]) with {len(table)} sites is "
@@ -87,7 +100,7 @@ def line_up(
     repeat = seen["repeat"].to_numpy(dtype=np.intp)
     trials = np.full((len(order), int(repeat.max(initial=-1)) + 1, *values.shape[1:]), np.nan, dtype=np.float32)
     trials[stimulus, repeat] = values
-    meta = {"event_log": log.file, "format": log.format, "presentations": len(log), "shown": int(shown.sum())}
+    meta = {"event_log": log.file, "format": log.format, "presentations": len(log), "shown": whole}
     return SiteRecordings(
         trials,
         tuple(order),
@@ -153,7 +166,7 @@ def line_up_spikes(
         raise ValueError(f"{int((~np.isfinite(onsets)).sum())} presentations that were shown have no onset: add them.")
     columns = [count_in_windows(np.asarray(t, dtype=np.float64), onsets, window) for t in spike_times_s.values()]
     counts = np.stack(columns, axis=1) if columns else np.empty((len(onsets), 0))
-    return line_up(log, counts, list(spike_times_s), window_ms=window)
+    return line_up(log, counts, list(spike_times_s), window_ms=window, broken_left_out=True)
 
 
 def _table(sites: Sequence[str]) -> pd.DataFrame:

@@ -17,11 +17,11 @@ from neural_fits.folds import group_labels, part_of_groups
 from neural_fits.recordings import SiteRecordings
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet
+from synth.day_scale import to_scale_of
 from synth.loop_state import LoopState
 
 Round = tuple[StimulusSet, SiteRecordings]
 #: reference images below which a scale between two days is a guess
-_FEWEST_REFERENCES = 5
 
 
 def merge_recordings(
@@ -84,7 +84,7 @@ def merge_recordings(
     for number, (shown, responses) in enumerate(rounds, start=1):
         responses = at_sites(responses, base)
         if normalize:
-            responses = _to_scale(responses, base, number)
+            responses = to_scale_of(responses, base, f"round {number}")
         responses = responses.align(shown, extra="drop")
         kept = _not_made_again(shown, [later for later, _ in rounds[number:]])
         if not kept:
@@ -137,44 +137,6 @@ def at_sites(recordings: SiteRecordings, like: SiteRecordings) -> SiteRecordings
         if site in known:
             responses[:, :, k] = recordings.responses[:, :, known[site]]
     return dataclasses.replace(recordings, responses=responses, sites=like.sites)
-
-
-def _to_scale(recordings: SiteRecordings, natural: SiteRecordings, number: int) -> SiteRecordings:
-    """Scale a round so that the natural images shown again answer as before."""
-    again = [name for name in natural.stimulus_ids if name in set(recordings.stimulus_ids)]
-    if len(again) < _FEWEST_REFERENCES:
-        raise ValueError(
-            f"round {number} shows {len(again)} natural images again; to scale its responses by them takes at least "
-            f"{_FEWEST_REFERENCES}, or leave normalize out"
-        )
-    before, after = (_first_trials(natural, again), _first_trials(recordings, again))
-    trials = min(before.shape[1], after.shape[1])  # noise widens a spread, so it must be as large on both sides
-    before, after = before[:, :trials].mean(1), after[:, :trials].mean(1)
-    # a site, or an image at a site, that one side lacks
-    both = np.isfinite(before) & np.isfinite(after)
-    count = np.maximum(both.sum(0), 1)
-
-    def moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        kept = np.where(both, values, 0.0)
-        mean = kept.sum(0) / count
-        return mean, np.sqrt((np.where(both, values - mean, 0.0) ** 2).sum(0) / count)
-
-    (old_mean, old_sd), (new_mean, new_sd) = moments(before), moments(after)
-    usable = (both.sum(0) >= _FEWEST_REFERENCES) & (new_sd > 0)
-    gain = np.where(usable, old_sd / np.where(new_sd > 0, new_sd, 1.0), np.nan)
-    scaled = (recordings.responses - new_mean) * gain + old_mean
-    step = {"step": "normalize round", "round": number, "natural_images": len(again), "trials": trials}
-    meta = {**recordings.meta, "preprocessing": [*recordings.meta.get("preprocessing", []), step]}
-    return dataclasses.replace(recordings, responses=scaled.astype(np.float32), meta=meta)
-
-
-def _first_trials(recordings: SiteRecordings, ids: list[str]) -> NDArray[np.float64]:
-    """Return the trials of some stimuli, those recorded first, as many as most of them have."""
-    chosen = recordings.select_stimuli(ids).responses.astype(np.float64)
-    order = np.argsort(np.isnan(chosen), axis=1, kind="stable")
-    counts = np.isfinite(chosen).sum(1)
-    most = int(np.median(counts[counts > 0])) if counts.any() else 1
-    return np.take_along_axis(chosen, order, axis=1)[:, :most]
 
 
 def seen_by(stimuli: StimulusSet, role: str, *, group: str = "photograph", seed: int = 0) -> NDArray[np.int_]:

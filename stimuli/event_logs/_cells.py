@@ -152,3 +152,13 @@ def _parse(text: str, file: str, quoting: Literal[0, 3]) -> tuple[list[str], lis
 def plan_columns(cells: Cells, unknown: int) -> dict[str, list[int]]:
     """Read the columns trial, position and block where they are there."""
     return {k: cells.whole(k, unknown) for k in ("trial", "position", "block") if k in cells.columns}
+
+
+def unmarked(cells: Cells, shown: Sequence[object]) -> list[str]:
+    """Return a note where nothing marks broken presentations, so that all count as shown."""
+    if "shown" in cells.columns or not all(shown):
+        return []
+    return [
+        f"{cells.file!r} has no column shown, so all {len(cells)} presentations count as shown; if some were broken, "
+        "add the column with true or false in every row"
+    ]

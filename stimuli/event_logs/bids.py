@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stimuli.event_logs._cells import Cells, plan_columns, read_cells
+from stimuli.event_logs._cells import Cells, plan_columns, read_cells, unmarked
 from stimuli.event_logs.log import UNKNOWN, EventLog, event_log
 from stimuli.event_logs.names import StimulusNames, is_nothing
 
@@ -17,7 +17,7 @@ def read(path: Path, names: StimulusNames) -> EventLog:
 
     Rows in which both stim_id and stim_file are "n/a" are other events and left out. ``stim-<label>`` is a label here,
     before it is an id. The column shown of our template (true or false) marks broken presentations; without it every
-    row with an onset was shown.
+    row with an onset was shown, and a note says so where all have one.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def read(path: Path, names: StimulusNames) -> EventLog:
     if "duration" in cells.columns:
         rows["duration_s"] = [*cells.numbers("duration")]
     rows |= {name: [*values] for name, values in plan_columns(cells, UNKNOWN).items()}
-    return event_log(rows, names, format="bids", file=path.name)
+    return event_log(rows, names, format="bids", file=path.name, notes=unmarked(cells, rows["shown"]))
 
 
 def _refuse_unmarked(cells: Cells) -> None:

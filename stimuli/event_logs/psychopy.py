@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stimuli.event_logs._cells import Cells, plan_columns, read_cells
+from stimuli.event_logs._cells import Cells, plan_columns, read_cells, unmarked
 from stimuli.event_logs.log import UNKNOWN, EventLog, event_log
 from stimuli.event_logs.names import StimulusNames
 
@@ -21,7 +21,7 @@ def read(path: Path, names: StimulusNames, part: str | None = None) -> EventLog:
 
     The log of our run_rsvp.py has the columns stimulus_id, onset_s, duration_s and shown. In the wide CSV that PsychoPy
     writes itself, onsets are in a column ``<component>.started``; rows without a stimulus are left out, and rows with
-    a stimulus that never started were not shown.
+    a stimulus that never started were not shown. Where nothing marks broken presentations, a note says so.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def read(path: Path, names: StimulusNames, part: str | None = None) -> EventLog:
     elif onset_name.endswith(STARTED) and stopped in cells.columns:
         rows["duration_s"] = [end - start for end, start in zip(cells.numbers(stopped), onset, strict=True)]
     rows |= {name: [*values] for name, values in _plan(cells).items()}
-    return event_log(rows, names, format="psychopy", file=path.name)
+    return event_log(rows, names, format="psychopy", file=path.name, notes=unmarked(cells, rows["shown"]))
 
 
 def _stimulus_columns(cells: Cells, names: StimulusNames) -> list[str]:

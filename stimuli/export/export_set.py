@@ -19,6 +19,7 @@ from stimuli.files import atomic_folder, require_free
 from stimuli.gray import gray_control_id, with_gray_control
 from stimuli.hints import did_you_mean
 from stimuli.index_page import index_html
+from stimuli.nwb_files import require_pynwb
 from stimuli.provenance import provenance_record, sha256_file
 from stimuli.sequence import PresentationOrder, SequenceConfig, presentation_order
 from stimuli.stimulus_set import StimulusSet
@@ -111,6 +112,8 @@ def export_set(
     if isinstance(rigs, str):
         raise TypeError(f"rigs is {rigs!r}: give a list of names, such as [{rigs!r}].")
     modules = {name: _rig(name) for name in dict.fromkeys(rigs)}
+    if "nwb" in modules:
+        require_pynwb()
     target = Path(folder)
     require_replaceable(target, overwrite)
     screen = display or stimuli.display

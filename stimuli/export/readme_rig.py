@@ -15,6 +15,7 @@ from stimuli.sequence import PresentationOrder
 from stimuli.templating import render
 
 WIDTH = 100
+_LEAST_PPD, _MOST_PPD = 10.0, 150.0
 _NOT_SAID = "unknown"  # neither a measured curve nor a correction is stated
 _LIGHT = {
     _NOT_SAID: "No gamma is built into the images, and nothing is stated of the light that a code becomes. Leave the "
@@ -73,6 +74,11 @@ def notes(
     resampled = display.resampling(size_px, size_deg)
     if resampled is not None:
         found.append(resampled)
+    if not _LEAST_PPD <= display.ppd <= _MOST_PPD:
+        found.append(
+            f"This screen has {display.ppd:.3g} px/deg, which few have: check its resolution, its width and its "
+            "distance (both in cm)."
+        )
     half_deg = (size_deg / 2, size_deg / 2 * size_px[0] / size_px[1])
     reach = [(abs(p) + h) * display.ppd for p, h in zip(position_deg, half_deg, strict=True)]
     if any(2 * r > side + 1 for r, side in zip(reach, display.resolution_px, strict=True)):

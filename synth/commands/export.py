@@ -13,7 +13,7 @@ from synth.commands.predicted import predicted_by
 from synth.commands.screen import DistanceCm, Screen, WidthCm, screen_from
 
 if TYPE_CHECKING:
-    from stimuli import Display
+    from stimuli import Display, StimulusSet
     from stimuli.sequence import PresentationOrder, SequenceConfig
 
 
@@ -28,6 +28,11 @@ def export(
         ),
     ] = None,
     out: Out = Path("npc_export"),
+    natural: Annotated[
+        Path | None,
+        typer.Option(help="Natural set of which --natural-images are shown too, so that days can be compared."),
+    ] = None,
+    natural_images: Annotated[int, typer.Option(min=1, help="How many of them, drawn by --seed.")] = 20,
     screen: Screen = None,
     width_cm: WidthCm = None,
     distance_cm: DistanceCm = None,
@@ -77,7 +82,7 @@ def export(
 
     Example: npc export gabors --for psychopy --screen 1920x1080 --width-cm 53 --distance-cm 57 --refresh-hz 60
 
-    Example: npc export round1/stimuli --for mworks --for bids --repeats 20 --animal m1 --day 1 --model driver
+    Example: npc export round1 --natural natural --for mworks --for bids --repeats 20 --animal m1 --day 1 --model driver
     """
     from stimuli import StimulusSet
     from stimuli.export.export_set import RIGS, export_set, require_replaceable
@@ -112,6 +117,8 @@ def export(
         SequenceConfig(seed=seed, **given) if order is None else PresentationOrder.from_csv(order)
     )
     shown = StimulusSet.load(stimuli)
+    if natural is not None:
+        shown = _and_some(shown, StimulusSet.load(natural), natural_images, seed)
     display = _display(shown.display, screen_from(screen, width_cm, distance_cm), refresh_hz, gamma, pixel_values)
     with Progress(quiet) as progress:
         shown = with_gray_control(shown) if model else shown
@@ -143,6 +150,20 @@ def export(
         "set": str(out),
     }
     finish(result, out, as_json)
+
+
+def _and_some(stimuli: StimulusSet, natural: StimulusSet, count: int, seed: int) -> StimulusSet:
+    """Add some natural images that are not in the set."""
+    import numpy as np
+
+    known = set(stimuli.stimulus_ids)
+    others = [name for name in natural.stimulus_ids if name not in known]
+    if count > len(others):
+        raise ValueError(
+            f"--natural-images asks for {count} and {natural.name!r} has {len(others)} others; ask for fewer"
+        )
+    chosen = sorted(np.random.default_rng(seed).choice(len(others), count, replace=False))
+    return stimuli.concat([stimuli, natural.select([others[k] for k in chosen])], name=stimuli.name)
 
 
 def _display(

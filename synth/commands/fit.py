@@ -111,6 +111,12 @@ def fit(
     if normalizer and len(sessions) == 1:
         raise ValueError("--normalizer is for several sessions; give more than one file of recordings")
     recorded = sessions[0] if len(sessions) == 1 else join_sessions(sessions, normalizer)
+    if group == "photograph" and group not in shown.table:
+        typer.echo(
+            f"npc: {stimuli} has no column photograph, so images are split one by one; related ones, such as crops of "
+            "one photograph, may stand on both sides and scores be too good (--group names another column)",
+            err=True,
+        )
     extra = sorted(set(recorded.stimulus_ids) - set(shown.stimulus_ids))
     if extra and set(shown.stimulus_ids) <= set(recorded.stimulus_ids):  # such as the gray control of npc export
         recorded = recorded.align(shown, extra="drop")

@@ -107,6 +107,9 @@ def match(
     finish(result | {"stimuli": len(saved)}, out, as_json)
 
 
+_ALIKE = 0.02
+
+
 def _number(option: str, text: str | None) -> float | str | None:
     if text is None or text == "average":
         return text
@@ -163,6 +166,14 @@ def _told(matched: Matched, asked_rms: str | None, limited: bool, effects: dict[
         low, high = facts["rms_contrast"]
         dark, bright = facts["mean_luminance"]
         lines.append(f"reached in 8 bits: mean {dark:.4f} to {bright:.4f}, RMS contrast {low:.4f} to {high:.4f}")
+    if matched.rms is not None:
+        reached = matched.report.loc[~matched.report["uniform"], "rms_contrast"]
+        missed = int(((reached / matched.rms - 1).abs() > _ALIKE).sum())
+        if missed:
+            lines.append(
+                f"{missed} of {len(reached)} images are off the RMS contrast {matched.rms:.4g} by more than 2 %, "
+                "because they are clipped (rms_contrast in matching.csv): ask for less, or leave them out"
+            )
     worst = facts["largest_clipped_fraction"]
     if worst:
         lines.append(

@@ -33,7 +33,7 @@ def show(
 ) -> None:
     """Show a stimulus set: contact_sheet.png and index.html, a page of its own without scripts, grouped by family.
 
-    Example: npc show round1/synthesized --model driver --model validator
+    Example: npc show round1 --model driver --model validator
     """
     from stimuli import StimulusSet
     from stimuli.contact_sheet import save_contact_sheet

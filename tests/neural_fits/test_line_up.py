@@ -31,7 +31,7 @@ def test_every_response_comes_to_its_stimulus_and_repeat(data, shown):
     log = log_of(shown, broken)
     values = np.arange(len(shown) * 2, dtype=float).reshape(-1, 2)
     rows = values if whole else values[[k for k in range(len(shown)) if k not in broken]]
-    recorded = line_up(log, rows, ["s0", "s1"])
+    recorded = line_up(log, rows, ["s0", "s1"], broken_left_out=not whole)
     expected: dict[str, list[list[float]]] = {name: [] for name in IDS}
     for k, name in enumerate(shown):
         if k not in broken:
@@ -83,7 +83,11 @@ def test_counting_is_what_counting_one_by_one_gives(times, onsets, start, length
 @pytest.mark.parametrize(
     ("responses", "sites", "sentence"),
     [
-        (np.zeros((4, 1)), ["s0"], "4 rows, but 'run.csv' has 3 presentations, 2 of them shown whole"),
+        (
+            np.zeros((4, 1)),
+            ["s0"],
+            "4 rows, but 'run.csv' has 3 presentations, 2 of them shown whole: give 3 rows .*--broken",
+        ),
         (np.zeros((3, 2)), ["s0"], r"shape \(2, 2\) where .* with 1 sites"),
         (np.zeros(3), ["s0"], r"\(presentation, site\) or"),
         (np.zeros((3, 1)), ["s0", "s0"], "must be unique"),
@@ -92,6 +96,17 @@ def test_counting_is_what_counting_one_by_one_gives(times, onsets, start, length
 def test_what_does_not_fit_the_log_is_refused(responses, sites, sentence):
     with pytest.raises(ValueError, match=sentence):
         line_up(log_of(["a", "b", "a"], broken=[1]), responses, sites)
+
+
+def test_an_array_that_lost_a_row_is_not_taken_for_one_without_broken_presentations():
+    log = log_of(["a", "b", "a"], broken=[1])
+    with pytest.raises(ValueError, match=r"2 rows, .* 3 presentations, 2 of .*: give 3 rows .*broken_left_out=True"):
+        line_up(log, [[1.0], [3.0]], ["s0"])
+    with pytest.raises(ValueError, match=r"3 rows, .* 2 of them shown whole: broken_left_out=True .* wants 2 rows"):
+        line_up(log, [[1.0], [2.0], [3.0]], ["s0"], broken_left_out=True)
+    left_out = line_up(log, [[1.0], [3.0]], ["s0"], broken_left_out=True)
+    every = line_up(log, [[1.0], [2.0], [3.0]], ["s0"])
+    np.testing.assert_array_equal(left_out.responses, every.responses)
 
 
 def test_text_missing_onsets_and_windows_are_refused():

@@ -301,6 +301,27 @@ def test_a_wrong_choice_was_shown_all_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("file", "text", "doubtful"),
+    [
+        ("run.csv", "stimulus_id,onset_s\ngray,1\nface_1,2\n", True),
+        ("run.csv", "stimulus_id,onset_s,shown\ngray,1,True\nface_1,2,True\n", False),
+        ("wide.csv", "image,image.started\ngray,1\nface_1,2\n", True),
+        ("wide.csv", "image,image.started\ngray,1\nface_1,None\n", False),  # what was not shown has no time
+        ("a_events.tsv", "onset\tduration\tstim_id\n1\t.1\tstim-gray\n2\t.1\tstim-gray\n", True),
+        ("a_events.tsv", "onset\tduration\tstim_id\tshown\n1\t.1\tstim-gray\ttrue\n", False),
+        ("events.csv", "time,name,value\n1,stimulus_presented,0\n9,correct_fixation,1\n", False),
+    ],
+)
+def test_a_log_that_marks_nothing_as_broken_says_so(file, text, doubtful, tmp_path):
+    (tmp_path / file).write_text(text)
+    said = [note for note in read_event_log(tmp_path / file, IDS).notes if "count as shown" in note]
+    expected = (
+        f"{file!r} has no column shown, so all 2 presentations count as shown; if some were broken, add the column "
+    )
+    assert said == ([expected + "with true or false in every row"] if doubtful else [])
+
+
+@pytest.mark.parametrize(
     ("columns", "sentence"),
     [
         ({"stimulus_onset": [0.4, 0.5]}, r"stimulus_onset = 0.5 s in row 2, which lasts from 1 to 1.9 s"),

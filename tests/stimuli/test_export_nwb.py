@@ -9,13 +9,15 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from exported import IDS, bundle
+from exported import IDS, bundle, some_stimuli
 
 pytest.importorskip("pynwb")
 
 from stimuli import StimulusSet
 from stimuli.event_logs import read_event_log
 from stimuli.export import nwb
+from stimuli.export.export_set import export_set
+from stimuli.sequence import SequenceConfig
 
 
 def write(folder, **named):
@@ -114,3 +116,14 @@ def test_without_pynwb_one_sentence(tmp_path):
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "pip install 'neural-population-control[nwb]'" in said
+
+
+def test_a_missing_extra_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynwb", None)
+    said = []
+    with pytest.raises(ImportError, match=r"neural-population-control\[nwb\]"):
+        export_set(
+            some_stimuli(), tmp_path / "out", rigs=["psychopy", "nwb"], sequence=SequenceConfig(), progress=said.append
+        )
+    assert said == []
+    assert not (tmp_path / "out").exists()

@@ -315,3 +315,9 @@ def test_monkeylogic_refuses_long_trials(tmp_path):
     with pytest.raises(ValueError, match="A trial has 160 images and MonkeyLogic's script takes 90"):
         export(tmp_path / "set", "monkeylogic", images_per_trial=500, repeats=20)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("distance_cm", "odd"), [(57.0, False), (570.0, True), (5.7, True)])
+def test_a_screen_that_few_have_is_questioned(tmp_path, distance_cm, odd):
+    folder = export(tmp_path / "out", "psychopy", display=Display(distance_cm=distance_cm))
+    assert ("px/deg, which few have" in " ".join((folder / "README_RIG.txt").read_text().split())) == odd

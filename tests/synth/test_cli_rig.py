@@ -1,6 +1,8 @@
 """The command line through a rig: export, a log, recordings lined up with it, and judgement."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -98,3 +100,57 @@ def test_recorded_stimuli_that_are_not_in_the_set_are_left_out_and_named(lab, mo
     npc(monkeypatch, capsys, "fit", folder / "natural", tmp_path / "some.nc", "--out", tmp_path / "b", *fit)
     both = [pd.read_csv(tmp_path / name / "scores.csv") for name in "ab"]
     pd.testing.assert_frame_equal(*both)
+
+
+def test_a_change_of_gain_between_days_is_stated_and_undone(lab, monkeypatch, capsys, tmp_path):
+    folder, brain = lab
+    made = tmp_path / "made"
+    npc(
+        monkeypatch, capsys, "synth", folder / "driver", "--out", made, "--stretch", "site01", "--images", 1,
+        "--steps", 2, "-q",
+    )  # fmt: skip
+    natural, shown = StimulusSet.load(folder / "natural"), StimulusSet.load(made)
+    day2 = brain.record(StimulusSet.concat([shown, natural.select(slice(0, 40))]), n_repeats=4, seed=3)
+    day2.save(tmp_path / "same.nc")
+    dataclasses.replace(day2, responses=2 * day2.responses).save(tmp_path / "double.nc")
+    day2.select_stimuli(shown.stimulus_ids).save(tmp_path / "apart.nc")
+    told = {}
+    undo = ("--normalize",)
+    for name, more in (("same", ()), ("same", undo), ("double", ()), ("double", undo), ("apart", ())):
+        code, out, err = npc(
+            monkeypatch, capsys, "evaluate", made, "--reference", folder / "natural", "--driver", folder / "driver",
+            "--recordings", folder / "natural.nc", "--recordings", tmp_path / f"{name}.nc", "--json",
+            "--out", tmp_path / f"{name}{len(more)}", *more,
+        )  # fmt: skip
+        assert code == 0
+        told[name + "".join(more)] = (json.loads(out.splitlines()[-1])["stretch"]["median_gain"], err)
+    same, double = (
+        float(re.search(r"40 images .* answered ([\d.]+) times", told[k][1])[1]) for k in ("same", "double")
+    )
+    assert double == pytest.approx(2 * same, abs=0.02)  # the noise of the two days is in both
+    assert "shares no image" in told["apart"][1]
+    assert told["double--normalize"][0] == pytest.approx(told["same--normalize"][0], abs=1e-4)
+    assert abs(told["double"][0] - told["same"][0]) > 0.01
+    assert "times as strongly" in (tmp_path / "double0" / "report.html").read_text()
+    page = (tmp_path / "double0" / "report.html").read_text()
+    assert "driver: SiteModel" in page or "driver: Ensemble" in page  # the methods paragraph names the model
+    code, _, err = npc(
+        monkeypatch, capsys, "evaluate", made, "--reference", folder / "natural", "--driver", folder / "driver",
+        "--recordings", folder / "natural.nc", "--recordings", folder / "natural.nc", "--out", tmp_path / "twice",
+    )  # fmt: skip
+    assert code == 2
+    assert "same trials" in err
+
+
+def test_a_set_without_photographs_is_said_to_be_split_one_by_one(lab, monkeypatch, capsys, tmp_path):
+    folder, _ = lab
+    bare = StimulusSet.load(folder / "natural")
+    table = bare.table.drop(columns="photograph")
+    StimulusSet.from_arrays(bare.codes(), table, size_deg=bare.size_deg).save(tmp_path / "bare")
+    fit = ("--backbone", "efficientnet-lite0", "--folds", 3, "-q", "--site", "site01", "--readout", "ridge")
+    for name, words in ((tmp_path / "bare", "split one by one"), (folder / "natural", "")):
+        code, _, err = npc(
+            monkeypatch, capsys, "fit", name, folder / "natural.nc", "--out", tmp_path / f"m{len(words)}", *fit
+        )
+        assert code == 0
+        assert ("split one by one" in err) == bool(words)

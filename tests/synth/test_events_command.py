@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from neural_fits import SimulatedBrain, SiteRecordings
+from neural_fits.preprocessing import join_sessions
 from stimuli import StimulusSet, natural_photos
 from stimuli.gray import with_gray_control
 from synth.commands.evaluate import evaluate
@@ -43,7 +47,11 @@ def test_the_log_is_summarized_and_written(call, tmp_path):
     assert (result["fewest_repeats"], result["most_repeats"], result["never_shown"]) == (0, 2, ["c"])
     assert (tmp_path / "log.csv").read_text().splitlines()[1] == "-1,-1,-1,0,b,0.0,,True"
     said = call()
-    assert "repeats per stimulus: 0 to 2; never shown: c" in said.output
+    assert (
+        said.output.splitlines()[-1] == "repeats per stimulus: 0 to 2; never shown: c"
+    )  # no path: nothing was written
+    assert call("--overwrite", "--out", tmp_path / "log.csv").output.splitlines()[-1] == str(tmp_path / "log.csv")
+    assert json.loads(call("--json").stdout.splitlines()[-1])["broken"] == 1
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])
@@ -77,6 +85,11 @@ def test_responses_become_recordings(suffix, call, tmp_path):
         (b"s0\nx\n", ["--responses", "trials.csv", "--out", "r.nc"], "'x' in line 2 where a response is expected"),
         (b"s0,s1\n1,2,\n", ["--responses", "trials.csv", "--out", "r.nc"], "3 cells in line 2"),
         (b"s0\n1\n", ["--sites", "ids.txt"], "--sites tells of the responses"),
+        (None, ["--like", "r.nc"], "--like tells of the responses"),
+        (None, ["--broken-left-out"], "--broken-left-out tells of the responses"),
+        (None, ["--out", "run.csv", "--overwrite"], "--out 'run.csv' would replace a file that this command reads"),
+        (b"1", ["--out", "old.csv"], "--out 'old.csv' exists: give another name, or replace it with --overwrite"),
+        (None, ["--out", "set"], "--out 'set' is a folder"),
         (b"s0\n1\n", ["--responses", "trials.csv", "--out", "trials.csv"], "--out 'trials.csv' would replace"),
         (None, ["--out", "run.csv"], "--out 'run.csv' would replace a file that this command reads"),
         (None, ["--out", "set/../set/stimuli.csv"], "would replace a file"),
@@ -91,7 +104,7 @@ def test_mistakes_get_one_sentence_and_write_nothing(content, options, sentence,
         (tmp_path / options[1]).write_bytes(content)
     before = contents(tmp_path)
     done = call(*options)
-    assert isinstance(done.exception, (ValueError, FileNotFoundError)), done.output
+    assert isinstance(done.exception, (ValueError, OSError)), done.output
     assert sentence in str(done.exception)
     assert contents(tmp_path) == before
 
@@ -110,7 +123,7 @@ def test_an_archive_saved_under_the_name_of_an_array_is_refused(call, tmp_path):
 
 def test_sites_have_the_names_that_the_lab_gives(call, tmp_path):
     np.save(tmp_path / "trials.npy", np.arange(10.0).reshape(5, 2))
-    options = ["--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc", "--json"]
+    options = ["--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc", "--overwrite", "--json"]
     invented = json.loads(call(*options).stdout.splitlines()[-1])["notes"]
     assert "called site_0001 to site_0002 by their columns" in invented[0]
     assert "hold gray besides the set; npc fit wants the exported folder" in invented[1]
@@ -125,9 +138,133 @@ def test_sites_have_the_names_that_the_lab_gives(call, tmp_path):
     assert "with 1 sites is expected" in str(done.exception)
 
 
+def test_rows_are_for_every_presentation_unless_said_otherwise(call, tmp_path):
+    np.save(tmp_path / "trials.npy", np.arange(4.0).reshape(4, 1))
+    options = ["--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc"]
+    sentence = str(call(*options).exception)
+    assert "have 4 rows" in sentence
+    assert "5 presentations, 4 of them shown whole" in sentence
+    assert "--broken-left-out" in sentence
+    assert not (tmp_path / "r.nc").exists()
+    assert call(*options, "--broken-left-out").exit_code == 0
+    assert SiteRecordings.load(tmp_path / "r.nc").responses[0, :, 0].tolist() == [1.0, 3.0]
+
+
+def test_a_file_is_replaced_only_when_that_was_said(call, tmp_path):
+    np.save(tmp_path / "trials.npy", np.zeros((5, 1)))
+    for options in (["--out", "log.csv"], ["--responses", "trials.npy", "--out", "r.nc"]):
+        paths = [option if option.startswith("--") else tmp_path / option for option in options]
+        paths[-1].write_bytes(b"of another day")
+        assert isinstance(call(*paths).exception, FileExistsError)
+        assert paths[-1].read_bytes() == b"of another day"
+        assert call(*paths, "--overwrite").exit_code == 0
+        assert paths[-1].read_bytes() != b"of another day"
+
+
+SITES = pd.DataFrame({"region": ["V4", "IT"]}, index=pd.Index(["right", "left"], name="site_id"))
+
+
+@pytest.mark.parametrize("file", ["day1.nc", "day1.csv", "day1.npz"])
+def test_responses_are_measured_as_in_earlier_recordings(file, call, tmp_path):
+    earlier = SiteRecordings(np.ones((2, 1, 2)), ("x", "y"), SITES, window_ms=(70, 170), unit="spikes/s")
+    earlier.save(tmp_path / file)
+    np.save(tmp_path / "trials.npy", np.arange(10.0).reshape(5, 2))
+    (tmp_path / "trials.csv").write_text("left,right\n" + "\n".join(f"{2 * k + 1},{2 * k}" for k in range(5)))
+    like = ["--like", tmp_path / file, "--overwrite", "--out", tmp_path / "day2.nc", "--responses"]
+    for responses in ("trials.npy", "trials.csv"):
+        done = call(*like, tmp_path / responses, "--json")
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert not any("called site_0001" in note for note in json.loads(done.stdout.splitlines()[-1])["notes"])
+        new = SiteRecordings.load(tmp_path / "day2.nc")
+        assert new.sites.loc[["right", "left"], "region"].tolist() == ["V4", "IT"]
+        old = SiteRecordings.load(tmp_path / file)
+        for joined in (join_sessions([old, new]), old.concat_stimuli(new)):
+            assert (joined.site_ids, joined.window_ms, joined.unit) == (["right", "left"], (70.0, 170.0), "spikes/s")
+            assert joined.mean()[2].tolist() == [5.0, 6.0]  # "a": presentations 1 and 4
+    (tmp_path / "ids.txt").write_text("left\nright\n")  # the columns of this array
+    same = ["--unit", "spikes/s", "--window-ms", 70, 170, "--sites", tmp_path / "ids.txt"]
+    assert call(*like, tmp_path / "trials.npy", *same).exit_code == 0
+    assert SiteRecordings.load(tmp_path / "day2.nc").site_ids == ["left", "right"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--unit", "spikes/window"], "--unit contradicts --like 'day1.nc', which has the unit 'spikes/s'"),
+        (
+            ["--window-ms", 50, 150],
+            "window_ms=(50.0, 150.0) was given for 'day1.nc', whose responses were already taken in (70.0, 170.0) ms",
+        ),
+        (["--sites", "ids.txt"], "--sites and --like 'day1.nc' differ in 2 ids ('middle', 'right')"),
+        (["--responses", "three.npy"], "with 2 sites is expected"),
+        (["--responses", "other.csv"], "differ in 2 ids ('middle', 'right')"),
+        (["--responses", "time.npy"], "but the recordings of --like have one response a trial"),
+        (["--like", "bins.nc"], "but the recordings of --like have 2 time bins"),
+        (["--like", "unknown.nc", "--window-ms", 70, 170], "--like 'unknown.nc', which has an unknown window"),
+        (["--like", "absent.nc"], "absent.nc"),
+        (["--like", "bins.nc", "--window-ms", 70, 170], "--like 'bins.nc', which has time bins"),
+        (["--like", "day2.nc", "--out", "day2.nc", "--overwrite"], "would replace a file that this command reads"),
+    ],
+)
+def test_what_contradicts_the_earlier_recordings_is_refused(options, sentence, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recorded = SiteRecordings(np.ones((2, 1, 2)), ("x", "y"), SITES, window_ms=(70, 170), unit="spikes/s")
+    recorded.save("day1.nc")
+    recorded.save("day2.nc")
+    dataclasses.replace(recorded, window_ms=None).save("unknown.nc")
+    bins = ((0, 50), (50, 100))
+    SiteRecordings(np.ones((2, 1, 2, 2)), ("x", "y"), SITES, time_bins_ms=bins).save("bins.nc")
+    np.save("trials.npy", np.zeros((5, 2)))
+    np.save("three.npy", np.zeros((5, 3)))
+    np.save("time.npy", np.zeros((5, 2, 2)))
+    (tmp_path / "ids.txt").write_text("left\nmiddle\n")
+    (tmp_path / "other.csv").write_text("left,middle\n" + "1,2\n" * 5)
+    before = contents(tmp_path)
+    done = call("--responses", "trials.npy", "--like", "day1.nc", "--out", "new.nc", *options)
+    assert isinstance(done.exception, (ValueError, FileNotFoundError)), done.output
+    assert sentence in str(done.exception)
+    assert contents(tmp_path) == before
+
+
+def test_spike_times_recorded_earlier_are_counted_in_the_window_given(call, tmp_path):
+    pynwb = pytest.importorskip("pynwb")
+    nwb = pynwb.NWBFile(session_description="x", identifier="x", session_start_time=datetime(2026, 1, 1, tzinfo=UTC))
+    nwb.add_trial_column("stimulus_id", "x")
+    for k, name in enumerate("xyx"):
+        nwb.add_trial(start_time=float(k), stop_time=k + 0.5, stimulus_id=name)
+    for _ in range(2):
+        nwb.add_unit(spike_times=[0.1, 1.1, 1.12])
+    with pynwb.NWBHDF5IO(str(tmp_path / "day1.nwb"), "w") as io:
+        io.write(nwb)
+    np.save(tmp_path / "trials.npy", np.zeros((5, 2)))
+    options = ["--like", tmp_path / "day1.nwb", "--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc"]
+    for window in (None, (50, 150)):
+        done = call(*options, *(["--overwrite", "--window-ms", *window] if window else []))
+        assert done.exit_code == 0, done.exception
+        old, new = SiteRecordings.load(tmp_path / "day1.nwb", window_ms=window), SiteRecordings.load(tmp_path / "r.nc")
+        assert join_sessions([old, new]).site_ids == old.site_ids == new.site_ids
+        assert new.window_ms == (window or (70, 170))  # that of spikes by default
+        assert repr(new) in done.output
+
+
+def test_time_bins_are_those_of_the_earlier_recordings(call, tmp_path):
+    bins = ((50, 70), (70, 90), (90, 110))
+    SiteRecordings(np.ones((1, 1, 2, 3)), ("x",), SITES, time_bins_ms=bins, unit="spikes/bin").save(tmp_path / "a.nc")
+    np.save(tmp_path / "trials.npy", np.zeros((5, 2, 3)))
+    options = ["--responses", tmp_path / "trials.npy", "--like", tmp_path / "a.nc", "--out", tmp_path / "r.nc"]
+    assert call(*options).exit_code == 0
+    new = SiteRecordings.load(tmp_path / "r.nc")
+    assert (new.time_bins_ms, new.unit, new.site_ids) == (bins, "spikes/bin", ["right", "left"])
+    assert call(*options, "--overwrite", "--time-bins-ms", 50, 20).exit_code == 0
+    assert "--time-bins-ms contradicts" in str(call(*options, "--overwrite", "--time-bins-ms", 40, 20).exception)
+    np.save(tmp_path / "trials.npy", np.zeros((5, 2, 4)))
+    for given, sentence in (([], "3 time_bins_ms, but"), (["--time-bins-ms", 50, 20], "has 3 bins from 50 to 110 ms")):
+        assert sentence in str(call(*options, "--overwrite", *given).exception)
+
+
 def test_responses_in_time_need_their_bins(call, tmp_path):
     np.save(tmp_path / "trials.npy", np.arange(40.0).reshape(5, 2, 4))
-    options = ["--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc"]
+    options = ["--responses", tmp_path / "trials.npy", "--out", tmp_path / "r.nc", "--overwrite"]
     assert "by --time-bins-ms START WIDTH" in str(call(*options).exception)
     assert call(*options, "--time-bins-ms", 50, 20).exit_code == 0
     recorded = SiteRecordings.load(tmp_path / "r.nc")
@@ -159,9 +296,10 @@ def test_two_runs_of_a_session_become_one_for_fit_and_evaluate(tmp_path, monkeyp
         lines = [f"{shown.stimulus_ids[k]},{0.2 * at:.1f}" for at, (k, _) in enumerate(rows)]
         (tmp_path / f"run{run}.csv").write_text("\n".join(["stimulus_id,onset_s", *lines]))
         np.save(f"trials{run}.npy", np.array([truth.responses[k, repeat] for k, repeat in rows]))
-        responses = ["--responses", f"trials{run}.npy", "--sites", "ids.txt", "--unit", truth.unit]
         window = [] if truth.window_ms is None else ["--window-ms", *map(str, truth.window_ms)]
-        npc(events, f"run{run}.csv", "--set", "exported", *responses, *window, "--out", f"run{run}.nc")
+        measured = ["--like", "run0.nc"] if run else ["--sites", "ids.txt", "--unit", truth.unit, *window]
+        responses = ["--responses", f"trials{run}.npy", *measured]
+        npc(events, f"run{run}.csv", "--set", "exported", *responses, "--out", f"run{run}.nc")
     simple = ["--backbone", "efficientnet-lite0", "--readout", "ridge", "--folds", "2", "-q"]
     npc(fit, "exported", "run0.nc", "run1.nc", *simple, "--out", "joined")
     npc(fit, "exported", "truth.nc", *simple, "--out", "direct")

@@ -45,6 +45,28 @@ def source(tmp_path_factory):
     return folder
 
 
+def test_natural_images_are_shown_again(npc, source, tmp_path):
+    codes = np.random.default_rng(1).integers(0, 256, (9, 1, 16, 16), dtype=np.uint8)
+    ids = ["a", *(f"n{k}" for k in range(8))]  # one of them is in the set
+    natural = StimulusSet.from_arrays(codes, {"stimulus_id": ids}, size_deg=16 / Display().ppd)
+    natural.save(tmp_path / "natural")
+    told = []
+    for seed in (0, 0, 1):
+        out = tmp_path / f"out{len(told)}"
+        more = ("--natural", tmp_path / "natural", "--natural-images", 4, "--seed", seed)
+        npc(source, "--for", "bids", "--out", out, *SCREEN, *more)
+        told.append(StimulusSet.load(out).stimulus_ids)
+        assert told[-1][:5] == list("abcde")
+        assert set(told[-1][5:9]) <= set(ids[1:])
+        order = pd.read_csv(out / "presentation.csv")
+        assert set(order["stimulus_id"]) == set(told[-1])
+        codes_again = StimulusSet.load(out).codes(told[-1][5:9])
+        np.testing.assert_array_equal(codes_again, natural.codes(told[-1][5:9]))
+    assert told[0] == told[1] != told[2]
+    with pytest.raises(ValueError, match=r"asks for 9 and .* has 8 others"):
+        npc(source, "--for", "bids", "--out", tmp_path / "x", *SCREEN, *more[:2], "--natural-images", 9)
+
+
 def test_a_set_for_one_rig(npc, source, tmp_path):
     out = tmp_path / "out"
     result = npc(

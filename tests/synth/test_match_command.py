@@ -160,3 +160,12 @@ def test_wrong_options_write_nothing(place, tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         raise done.exception
     assert not (tmp_path / "none").exists()
+
+
+def test_images_that_miss_the_contrast_are_counted(place, tmp_path):
+    done = run(place, "--rms", 0.3, "--out", tmp_path / "clipped")
+    table = pd.read_csv(tmp_path / "clipped" / "matching.csv")
+    off = (table.loc[~table["uniform"], "rms_contrast"] / 0.3 - 1).abs() > 0.02
+    assert off.any()
+    assert f"{off.sum()} of 4 images are off the RMS contrast 0.3" in done.output
+    assert "are off the RMS contrast" not in run(place, "--rms", 0.05, "--out", tmp_path / "fits").output
