@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,13 +75,15 @@ class ControlReport:
     site_ids: tuple[str, ...] = ()
     unit: str = ""
 
-    def to_html(self, path: str | Path) -> Path:
+    def to_html(self, path: str | Path, facts: Mapping[str, str] | None = None) -> Path:
         """Write a self-contained page: pictures, forecast against achieved, tables.
 
         Parameters
         ----------
         path : str or Path
             File to write.
+        facts : mapping of str to str, optional
+            What the report cannot know itself, such as the repeats of an image; see `synth.report.render_report`.
 
         Returns
         -------
@@ -90,7 +92,7 @@ class ControlReport:
         """
         from synth.report import render_report
 
-        return atomic_write(path, render_report(self))
+        return atomic_write(path, render_report(self, facts=facts))
 
     def to_json(self, path: str | Path) -> Path:
         """Write the summary as JSON; missing numbers become null.

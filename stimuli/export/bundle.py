@@ -58,3 +58,8 @@ class Bundle:
     blank_id: str
     predictions: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     position_deg: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the images have the pixels that their degrees need on this screen: no rig need resample them."""
+        return self.display.resampling(self.stimuli.size_px, self.stimuli.size_deg) is None

@@ -120,7 +120,7 @@ def conditions(bundle: Bundle) -> str:
     height, width = bundle.stimuli.size_px
     x, y = (_short(degrees * bundle.display.ppd / own_ppd(bundle.display)) for degrees in bundle.position_deg)
     size = ""
-    if bundle.display.resampling(bundle.stimuli.size_px, bundle.stimuli.size_deg) is not None:
+    if not bundle.exact:
         wide = bundle.stimuli.size_deg * bundle.display.ppd
         size = f",{round(wide)},{round(wide * height / width)}"
     lines = ["\t".join([*_FIXED, *(f"TaskObject#{k + 2}" for k in range(longest))])]

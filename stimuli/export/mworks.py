@@ -103,10 +103,9 @@ def write(bundle: Bundle) -> None:
 def _place(bundle: Bundle) -> tuple[float, float, float]:
     """Return the larger side of the images, which MWorks fits into a square, and their middle in its own degrees."""
     display, (height, width) = bundle.display, bundle.stimuli.size_px
-    exact = display.resampling((height, width), bundle.stimuli.size_deg) is None
-    wide = float(width) if exact else bundle.stimuli.size_deg * display.ppd
+    wide = float(width) if bundle.exact else bundle.stimuli.size_deg * display.ppd
     middle = [degrees * display.ppd for degrees in bundle.position_deg]
-    if exact:  # edges of the image on edges of pixels, also where image or screen is odd
+    if bundle.exact:  # edges of the image on edges of pixels, also where image or screen is odd
         sides = zip(middle, display.resolution_px, (width, height), strict=True)
         middle = [round(part) + (screen - size) % 2 / 2 for part, screen, size in sides]
     side, x, y = (part / own_ppd(display) for part in (wide * max(1.0, height / width), *middle))

@@ -53,16 +53,15 @@ def write(bundle: Bundle) -> None:
         "background_code": background_code(display),
     }
     write_json(folder / "monitor.json", monitor)
-    exact = display.resampling(bundle.stimuli.size_px, bundle.stimuli.size_deg) is None
     size_deg = (bundle.stimuli.size_deg, bundle.stimuli.size_deg * height / width)
     script = render(
         "stimuli.export",
         "run_rsvp.py.j2",
         escape=False,
         name=bundle.name,
-        exact=exact,
-        units="pix" if exact else "deg",
-        size=(width, height) if exact else size_deg,
+        exact=bundle.exact,
+        units="pix" if bundle.exact else "deg",
+        size=(width, height) if bundle.exact else size_deg,
         timing=timing,
         position=bundle.position_deg,
     )

@@ -36,8 +36,7 @@ def write(bundle: Bundle) -> None:
     >>> write(bundle)  # doctest: +SKIP
     """
     height, width = bundle.stimuli.size_px
-    exact = bundle.display.resampling((height, width), bundle.stimuli.size_deg) is None
-    wide = width if exact else round(bundle.stimuli.size_deg * bundle.display.ppd)
+    wide = width if bundle.exact else round(bundle.stimuli.size_deg * bundle.display.ppd)
     for name in ("load_set.m", "run_rsvp.m"):
         text = render(
             "stimuli.export",
@@ -46,8 +45,8 @@ def write(bundle: Bundle) -> None:
             name=bundle.name,
             size_deg=bundle.stimuli.size_deg,
             width=wide,
-            height=height if exact else round(wide * height / width),
-            exact=exact,
+            height=height if bundle.exact else round(wide * height / width),
+            exact=bundle.exact,
             shift=[
                 round(bundle.position_deg[0] * bundle.display.ppd),
                 -round(bundle.position_deg[1] * bundle.display.ppd),

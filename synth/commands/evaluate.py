@@ -49,27 +49,25 @@ def evaluate(
     from stimuli.files import atomic_folder, made_of
     from synth.calibration import Calibration
     from synth.control import evaluate_control
-    from synth.report import render_report
 
     same = {path.resolve() for path in driver} & {path.resolve() for path in validator or []}
     if same:
         raise ValueError(f"{str(same.pop())!r} is both driver and validator; a validator must not have made the images")
     recorded, days = _joined(recordings, normalize)
-    models = {role: [load_model(path) for path in paths] for role, paths in (("d", driver), ("v", validator or []))}
+    drivers, validators = ({path: load_model(path) for path in paths} for paths in (driver, validator or []))
     report = evaluate_control(
         StimulusSet.load(stimuli),
         reference=StimulusSet.load(reference),
         recordings=recorded,
-        drivers=models["d"],
-        validators=models["v"],
+        drivers=list(drivers.values()),
+        validators=list(validators.values()),
         calibration=None if calibration is None else Calibration.from_json(calibration.read_text("utf-8", "replace")),
         seed=seed,
         device=device,
     )
     files = ("report.html", "summary.json", "images.csv", "targets.csv", "families.csv")
     with atomic_folder(out, overwrite, made_of(*files)) as folder:
-        page = render_report(report, facts=_facts(driver, validator or [], models, recorded, days))
-        (folder / "report.html").write_text(page, encoding="utf-8")
+        report.to_html(folder / "report.html", _facts(drivers, validators, recorded, days))
         report.images.to_csv(folder / "images.csv", index=False, float_format="%.6g")
         report.targets.to_csv(folder / "targets.csv", index=False, float_format="%.6g")
         report.families.to_csv(folder / "families.csv", index=False, float_format="%.6g")
@@ -112,20 +110,14 @@ def _joined(paths: Sequence[Path], normalize: bool) -> tuple[SiteRecordings, lis
 
 
 def _facts(
-    drivers: Sequence[Path],
-    validators: Sequence[Path],
-    models: Mapping[str, Sequence[object]],
-    recorded: SiteRecordings,
-    days: Sequence[str],
+    drivers: Mapping[Path, object], validators: Mapping[Path, object], recorded: SiteRecordings, days: Sequence[str]
 ) -> dict[str, str]:
     """Return what the methods paragraph should know beside the report."""
     import numpy as np
 
     repeats = recorded.n_repeats[recorded.n_repeats > 0]
-    told = {
-        "driver": "; ".join(f"{p.name}: {m!r}" for p, m in zip(drivers, models["d"], strict=True)),
-        "repeats": f"{repeats.min()} to {repeats.max()}, median {int(np.median(repeats))}, over images and sites",
-    }
-    if validators:
-        told["validator"] = "; ".join(f"{p.name}: {m!r}" for p, m in zip(validators, models["v"], strict=True))
+    told = {"repeats": f"{repeats.min()} to {repeats.max()}, median {int(np.median(repeats))}, over images and sites"}
+    for role, models in (("driver", drivers), ("validator", validators)):
+        if models:
+            told[role] = "; ".join(f"{path.name}: {model!r}" for path, model in models.items())
     return told | ({"days": "; ".join(days)} if days else {})

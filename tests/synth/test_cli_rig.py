@@ -13,6 +13,15 @@ from neural_fits import SiteRecordings
 from stimuli import StimulusSet, with_gray_control
 
 
+@pytest.fixture
+def made(lab, monkeypatch, capsys, tmp_path):
+    """The folder of one image synthesized for one site."""
+    out = tmp_path / "made"
+    one = ("--stretch", "site01", "--images", 1, "--steps", 2, "-q")
+    npc(monkeypatch, capsys, "synth", lab[0] / "driver", "--out", out, *one)
+    return out
+
+
 def test_the_line_through_a_rig(lab, monkeypatch, capsys, tmp_path):
     """Export, a log with a broken presentation, and recordings lined up with it."""
     folder, brain = lab
@@ -58,13 +67,8 @@ def test_the_line_through_a_rig(lab, monkeypatch, capsys, tmp_path):
     np.testing.assert_array_equal(back.responses[:, :4], known.align(exported).responses)
 
 
-def test_images_shown_on_both_days_are_more_repeats(lab, monkeypatch, capsys, tmp_path):
+def test_images_shown_on_both_days_are_more_repeats(lab, made, monkeypatch, capsys, tmp_path):
     folder, brain = lab
-    made = tmp_path / "made"
-    npc(
-        monkeypatch, capsys, "synth", folder / "driver", "--out", made, "--stretch", "site01", "--images", 1,
-        "--steps", 2, "-q",
-    )  # fmt: skip
     natural, shown = StimulusSet.load(folder / "natural"), StimulusSet.load(made)
     brain.record(shown, n_repeats=4, seed=1).save(tmp_path / "alone.nc")
     both = StimulusSet.concat([shown, natural.select([0, 5, 7])])
@@ -102,13 +106,8 @@ def test_recorded_stimuli_that_are_not_in_the_set_are_left_out_and_named(lab, mo
     pd.testing.assert_frame_equal(*both)
 
 
-def test_a_change_of_gain_between_days_is_stated_and_undone(lab, monkeypatch, capsys, tmp_path):
+def test_a_change_of_gain_between_days_is_stated_and_undone(lab, made, monkeypatch, capsys, tmp_path):
     folder, brain = lab
-    made = tmp_path / "made"
-    npc(
-        monkeypatch, capsys, "synth", folder / "driver", "--out", made, "--stretch", "site01", "--images", 1,
-        "--steps", 2, "-q",
-    )  # fmt: skip
     natural, shown = StimulusSet.load(folder / "natural"), StimulusSet.load(made)
     day2 = brain.record(StimulusSet.concat([shown, natural.select(slice(0, 40))]), n_repeats=4, seed=3)
     day2.save(tmp_path / "same.nc")
