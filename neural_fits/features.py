@@ -148,6 +148,32 @@ class FeatureExtractor(nn.Module):
         Tensor, (image, channel, height, width)
             Activations; layers without space have height = width = 1, tokens of a transformer stand on their grid.
         """
+        inputs = self.network_input(images)
+        outputs = self._run(inputs)
+        maps = [self._map(name, output, (inputs.shape[-2], inputs.shape[-1])) for name, output in outputs.items()]
+        if len(maps) == 1:
+            return maps[0]
+        size = min(each.shape[-2] for each in maps), min(each.shape[-1] for each in maps)
+        return torch.cat([_averaged(each, size) for each in maps], 1)
+
+    def network_input(self, images: Tensor) -> Tensor:
+        """Return images as the network takes them: in color, resized, normalized.
+
+        Parameters
+        ----------
+        images : Tensor, (image, channel, height, width)
+            Values in [0, 1]; one channel (gray) or three (RGB).
+
+        Returns
+        -------
+        Tensor, (image, 3, height, width)
+            What enters the network.
+
+        Raises
+        ------
+        ValueError
+            For an array of another shape.
+        """
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(
                 f"images have shape {tuple(images.shape)}; expected (image, channel, height, width), 1 or 3 channels"
@@ -156,13 +182,7 @@ class FeatureExtractor(nn.Module):
         if self.input_px is not None and images.shape[-2:] != (self.input_px, self.input_px):
             size = (self.input_px, self.input_px)
             images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        normalized = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        outputs = self._run(normalized)
-        maps = [self._map(name, output, (images.shape[-2], images.shape[-1])) for name, output in outputs.items()]
-        if len(maps) == 1:
-            return maps[0]
-        size = min(each.shape[-2] for each in maps), min(each.shape[-1] for each in maps)
-        return torch.cat([_averaged(each, size) for each in maps], 1)
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def _run(self, inputs: Tensor) -> dict[str, object]:
         """Return the outputs of the layers in the order asked, whatever the order in which they fire."""

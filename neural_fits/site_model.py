@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,55 +21,16 @@ from neural_fits._scores_json import scores_from_json, scores_to_json
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor, for_image_batches
 from neural_fits.image_size import require_image_size, require_size_px
+from neural_fits.networks.saved import pack_networks, read_tensors, unpack_networks
 from neural_fits.readout import LinearReadout
+from neural_fits.site_info import SiteInfo
 from stimuli import StimulusSet
 from stimuli.files import atomic_folder, made_of
 from stimuli.provenance import sha256_bytes, to_jsonable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2 carries the weights of networks that nobody else keeps; models without such still write 1
 #: whether a folder holds a model and nothing else, so that it may be replaced
-MODEL_FILES = made_of("model.json", "weights.safetensors", "scores.csv", "sites.png")
-
-
-@dataclass(frozen=True)
-class SiteInfo:
-    """What a model knows of its sites beside the mapping.
-
-    Parameters
-    ----------
-    site_ids : tuple of str
-        Names of the sites, in the order of the responses.
-    natural_mean, natural_std : tuple of float
-        Mean and standard deviation of each site's recorded mean responses over the stimuli it was fitted on.
-    size_px : tuple of int
-        Height and width of the images in pixels.
-    size_deg : float
-        Their side in degrees of visual angle.
-    unit : str
-        Unit of the responses.
-    channels : int
-        1 when the images were gray, 3 for color.
-
-    Raises
-    ------
-    ValueError
-        When the statistics do not match the sites.
-    """
-
-    site_ids: tuple[str, ...]
-    natural_mean: tuple[float, ...]
-    natural_std: tuple[float, ...]
-    size_px: tuple[int, int]
-    size_deg: float
-    unit: str
-    channels: int = 3
-
-    def __post_init__(self) -> None:
-        if not len(self.site_ids) == len(self.natural_mean) == len(self.natural_std):
-            raise ValueError(
-                f"{len(self.site_ids)} site ids, {len(self.natural_mean)} means and {len(self.natural_std)} standard "
-                "deviations: give one of each per site"
-            )
+MODEL_FILES = made_of("model.json", "weights.safetensors", "networks.safetensors", "scores.csv", "sites.png")
 
 
 class _Predictor(nn.Module):
@@ -130,7 +90,8 @@ class _Predictor(nn.Module):
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the model to a folder: ``model.json`` and ``weights.safetensors``, whole or not at all.
 
-        The weights of the backbones are not copied; their names and hashes are kept and checked on loading.
+        The weights of published backbones are not copied; their names and hashes are kept and checked on loading. Those
+        of fine-tuned networks, or of networks trained here (`Backbone.built_from`), go to ``networks.safetensors``.
 
         Parameters
         ----------
@@ -165,9 +126,12 @@ class _Predictor(nn.Module):
             for name, tensor in (("weight", member.readout.weight), ("bias", member.readout.bias))
         }
         weights = save(tensors)
+        networks, own_weights = pack_networks([member.extractor.backbone for member in members])
+        carried = {"networks": networks, "networks_sha256": sha256_bytes(own_weights)} if networks else {}
         manifest = {
             "format": "neural-population-control model",
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if carried else 1,
+            **carried,
             "ensemble": isinstance(self, Ensemble),
             "weights_sha256": sha256_bytes(weights),
             "members": [member._describe() for member in members],
@@ -176,6 +140,8 @@ class _Predictor(nn.Module):
         }
         with atomic_folder(folder, overwrite, MODEL_FILES) as target:
             (target / "weights.safetensors").write_bytes(weights)
+            if carried:
+                (target / "networks.safetensors").write_bytes(own_weights)
             (target / "model.json").write_text(json.dumps(manifest, indent=1, allow_nan=False))
         return Path(folder)
 
@@ -353,8 +319,6 @@ def load_model(folder: str | Path, backbones: dict[str, nn.Module | Backbone] | 
     ValueError
         When a file was changed, is of a newer format, or a backbone is missing or has other weights.
     """
-    from safetensors.torch import load
-
     folder = Path(folder)
     if not (folder / "model.json").is_file():
         raise FileNotFoundError(f"there is no model in {str(folder)!r}: model.json is missing; make one with npc fit")
@@ -368,12 +332,14 @@ def load_model(folder: str | Path, backbones: dict[str, nn.Module | Backbone] | 
         raise ValueError(
             f"the model in {str(folder)!r} has format {version}, this version reads up to {FORMAT_VERSION}; update"
         )
-    weights = folder / "weights.safetensors"
-    if not weights.is_file() or sha256_bytes(weights.read_bytes()) != manifest.get("weights_sha256"):
-        raise ValueError(f"{str(weights)!r} is missing or was changed since the model was saved; fit again")
-    tensors = load(weights.read_bytes())
+    tensors = read_tensors(folder / "weights.safetensors", manifest.get("weights_sha256"), "model")
     try:
-        models = [_restore(entry, tensors, k, backbones or {}) for k, entry in enumerate(manifest["members"])]
+        carried: dict[str, nn.Module | Backbone] = {}
+        if "networks" in manifest:
+            own_weights = read_tensors(folder / "networks.safetensors", manifest["networks_sha256"], "model")
+            carried.update(unpack_networks(manifest["networks"], own_weights))
+        given = {**carried, **(backbones or {})}
+        models = [_restore(entry, tensors, k, given) for k, entry in enumerate(manifest["members"])]
         if not manifest["ensemble"]:
             return models[0]
         return Ensemble(models, scores_from_json(manifest["scores"]), manifest["provenance"])

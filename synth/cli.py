@@ -18,6 +18,7 @@ from synth.commands.evaluate import evaluate
 from synth.commands.events import events
 from synth.commands.export import export
 from synth.commands.fit import fit
+from synth.commands.inspect import inspect
 from synth.commands.loop import loop, plan
 from synth.commands.match import match
 from synth.commands.options import Interrupted
@@ -53,7 +54,7 @@ def version(
 PANELS = {
     "An experiment": (demo, loop, plan),
     "Images": (collect, draw, match, show, export, events),
-    "Models, synthesis, judgement": (fit, synth, evaluate),
+    "Models, synthesis, judgement": (fit, synth, evaluate, inspect),
     "This machine": (doctor,),
 }
 for panel, commands in PANELS.items():

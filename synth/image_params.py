@@ -10,17 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from synth.natural_statistics import NaturalStatistics
+from synth._logit import logit, sigmoid
+from synth.deep_prior import DeepPrior
+from synth.natural_statistics import NATURAL_COLOR, NaturalStatistics
 from synth.preconditioning import radial_frequency
-
-# Square root of the covariance of RGB over the 640 crops of `stimuli.natural_photos`, columns ordered by variance,
-# scaled so that the longest column is 1: the directions in which natural colors really vary.
-# tests/synth/test_image_params.py computes it again.
-NATURAL_COLOR = (
-    (0.6128, 0.2626, 0.0210),
-    (0.5724, -0.0702, -0.0660),
-    (0.5449, -0.2216, 0.0458),
-)
 
 
 class Pixels(nn.Module):
@@ -159,7 +152,7 @@ class Fourier(nn.Module):
         Tensor, (image, channel, height, width // 2 + 1, 2)
             Real and imaginary parts.
         """
-        plain = _mixed(self.unmix, _logit(images))
+        plain = _mixed(self.unmix, logit(images))
         return torch.view_as_real(torch.fft.rfft2(plain, norm="ortho")) / self.amplitude
 
     def forward(self) -> Tensor:
@@ -171,7 +164,7 @@ class Fourier(nn.Module):
             Images in [0, 1].
         """
         spectrum = torch.view_as_complex((self.latent * self.amplitude).contiguous())
-        return _sigmoid(_mixed(self.color, torch.fft.irfft2(spectrum, s=self.size, norm="ortho")))
+        return sigmoid(_mixed(self.color, torch.fft.irfft2(spectrum, s=self.size, norm="ortho")))
 
 
 class PhaseOnly(nn.Module):
@@ -257,7 +250,7 @@ class PhaseOnly(nn.Module):
         Tensor, (image, channel, height, width // 2 + 1)
             Phases in radians.
         """
-        plain = _mixed(self.unmix, _logit(images))
+        plain = _mixed(self.unmix, logit(images))
         spectrum = torch.fft.rfft2(plain, norm="ortho")
         return torch.atan2(spectrum.imag, spectrum.real)
 
@@ -270,9 +263,9 @@ class PhaseOnly(nn.Module):
             Images in [0, 1].
         """
         phase = self._of_a_real_image()
-        spectrum = torch.complex(self.amplitude * phase.cos(), self.amplitude * phase.sin())  # not polar: see _sigmoid
+        spectrum = torch.complex(self.amplitude * phase.cos(), self.amplitude * phase.sin())  # not polar: see sigmoid
         plain = torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
-        return _sigmoid(_mixed(4 * self.color, plain))
+        return sigmoid(_mixed(4 * self.color, plain))
 
     def _of_a_real_image(self) -> Tensor:
         """Return the phases, odd in frequency where both signs are held: any others would change magnitudes."""
@@ -285,16 +278,6 @@ class PhaseOnly(nn.Module):
     @staticmethod
     def _odd(column: Tensor) -> Tensor:
         return (column - column.flip(-2).roll(1, -2)) / 2
-
-
-def _sigmoid(values: Tensor) -> Tensor:
-    """Return the sigmoid; that of torch rounds differently at the end of a batch, where an image may stand or not."""
-    return 0.5 * torch.tanh(0.5 * values) + 0.5
-
-
-def _logit(images: Tensor) -> Tensor:
-    images = images.clamp(0.004, 0.996)
-    return (images / (1 - images)).log()
 
 
 def _mixed(color: Tensor, planes: Tensor) -> Tensor:
@@ -334,8 +317,9 @@ def _register_color(
     module.register_buffer("unmix", color.inverse())
 
 
-PARAMS: dict[str, type[Pixels] | type[Fourier] | type[PhaseOnly]] = {
+PARAMS: dict[str, type[Pixels] | type[Fourier] | type[PhaseOnly] | type[DeepPrior]] = {
     "pixels": Pixels,
     "fourier": Fourier,
     "phase": PhaseOnly,
+    "deep_prior": DeepPrior,
 }

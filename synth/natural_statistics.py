@@ -16,6 +16,15 @@ from stimuli import StimulusSet
 
 _LEAST_COLOR = 1e-3  # gray photographs in color files have no variance in the other directions
 
+# Square root of the covariance of RGB over the 640 crops of `stimuli.natural_photos`, columns ordered by variance,
+# scaled so that the longest column is 1: the directions in which natural colors really vary.
+# tests/synth/test_image_params.py computes it again.
+NATURAL_COLOR = (
+    (0.6128, 0.2626, 0.0210),
+    (0.5724, -0.0702, -0.0660),
+    (0.5449, -0.2216, 0.0458),
+)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NaturalStatistics:

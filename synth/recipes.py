@@ -31,8 +31,9 @@ class SynthesisConfig:
     Parameters
     ----------
     param : str or callable
-        What is optimized: ``"pixels"``, ``"fourier"`` coefficients, or the ``"phase"`` of a natural spectrum; or what
-        makes a parametrization of your own from start images and statistics, with a ``repr`` that names it exactly.
+        What is optimized: ``"pixels"``, ``"fourier"`` coefficients, the ``"phase"`` of a natural spectrum, or the
+        weights of a random network that draws the change of the start (``"deep_prior"``); or what makes a
+        parametrization of your own from start images and statistics, with a ``repr`` that names it exactly.
     start : str
         First image: ``"uniform"`` noise, faint ``"pink"`` noise, ``"gray"``, the ``"natural"`` photograph that the
         driver scores best, or the ``"base"`` image of each job.

@@ -34,6 +34,13 @@ def synth(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Gradient steps; by default the recipe's (robust 400, paper 200).")
     ] = None,
+    param: Annotated[
+        str | None,
+        typer.Option(
+            help="What is optimized: fourier coefficients, pixels, the phase of a natural spectrum, or deep_prior: the "
+            "weights of a random network that draws the image. By default the recipe's."
+        ),
+    ] = None,
     patience: Annotated[
         int | None,
         typer.Option(
@@ -108,6 +115,7 @@ def synth(
     changes: dict[str, Any] = {
         name: value
         for name, value in (
+            ("param", param),
             ("steps", steps),
             ("patience", patience),
             ("max_rms_change", max_rms_change),

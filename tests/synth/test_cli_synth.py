@@ -271,3 +271,10 @@ def test_full_disk_is_told_with_what_is_kept(npc, monkeypatch, tmp_path):
     assert err == kept + "and go on by --resume (resume=True in Python)\n"
     code, out, _ = npc("--stretch", "a", "--out", tmp_path / "out", "--steps", 20, "--images", 1, "--resume")
     assert (code, out) == (0, f"{tmp_path / 'out'}\n")
+
+
+def test_param_is_that_of_the_recipe_or_the_one_asked_for(asked, npc):
+    assert asked("--stretch", "a", "--param", "deep_prior")[1]["recipe"] == recipe("robust", param="deep_prior")
+    code, _, said = npc("--stretch", "a", "--param", "deep")
+    assert code == 2
+    assert "param is 'deep'; expected one of" in said

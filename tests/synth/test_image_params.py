@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stimuli import natural_photos
+from synth.deep_prior import DeepPrior
 from synth.image_params import NATURAL_COLOR, PARAMS, Fourier, PhaseOnly, Pixels
 from synth.natural_statistics import NaturalStatistics, natural_statistics
 
@@ -210,4 +211,4 @@ def test_bounded_params_render_images_whatever_their_latent(kind):
 
 
 def test_names_of_params():
-    assert dict(PARAMS) == {"pixels": Pixels, "fourier": Fourier, "phase": PhaseOnly}
+    assert dict(PARAMS) == {"pixels": Pixels, "fourier": Fourier, "phase": PhaseOnly, "deep_prior": DeepPrior}

@@ -1,0 +1,211 @@
+"""Where in the image a response comes from: by gradients over images, and the pixels that can matter at all.
+
+Three answers to one question. `neural_fits.site_maps.receptive_fields` shows where the *readout* puts its weight on the
+feature map, without any image; a position of the map sees a surround, so the field in the image is wider.
+`gradient_fields` here shows which *pixels* change the response, by how much on average over given images; this is what
+an experimenter would map with small changes of those images. `layer_support` shows which pixels *can* change a unit of
+a layer at all, the theoretical field; most of it matters little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neural_fits.features import FeatureExtractor
+from neural_fits.inspection.saliency import target_gradients
+from neural_fits.inspection.targets import Network, Target, target_function, target_name
+
+
+@dataclass(frozen=True, eq=False)
+class GradientFields:
+    """Receptive fields in the image.
+
+    Parameters
+    ----------
+    names : tuple of str
+        What was asked, for example sites.
+    maps : ndarray, (target, height, width)
+        Share of each pixel in the gradient energy; each map sums to 1, or is 0 where no gradient arrived.
+    size_deg : float
+        Width of the images in degrees of visual angle.
+    height_deg : float, optional
+        Their height; by default pixels are square.
+
+    Examples
+    --------
+    >>> maps = np.zeros((1, 4, 8))
+    >>> maps[0, 0, 7] = 1
+    >>> GradientFields(("a",), maps, size_deg=8.0).table()
+       rf_x_deg  rf_y_deg  rf_sd_deg
+    a       3.5       1.5        0.0
+    """
+
+    names: tuple[str, ...]
+    maps: NDArray[np.float64]
+    size_deg: float
+    height_deg: float | None = None
+
+    def table(self) -> pd.DataFrame:
+        """Return center and width of every field.
+
+        Returns
+        -------
+        DataFrame
+            ``rf_x_deg`` (to the right) and ``rf_y_deg`` (upward) from the center of the image, the mean of the map, and
+            ``rf_sd_deg``, its standard deviation along an axis; NaN where no gradient arrived. Of a field at the border
+            only the part inside the image counts.
+        """
+        height, width = self.maps.shape[1:]
+        x = ((np.arange(width) + 0.5) / width - 0.5) * self.size_deg
+        y = (0.5 - (np.arange(height) + 0.5) / height) * (self.height_deg or self.size_deg * height / width)
+        across, down = self.maps.sum(1), self.maps.sum(2)
+        center = np.stack([across @ x, down @ y])
+        variance = (across @ x**2 + down @ y**2 - (center**2).sum(0)) / 2
+        found = np.where(self.maps.any((1, 2)), [*center, np.sqrt(variance.clip(0))], np.nan)
+        return pd.DataFrame(found.T, index=list(self.names), columns=["rf_x_deg", "rf_y_deg", "rf_sd_deg"])
+
+
+def gradient_fields(
+    network: Network, targets: Sequence[Target], images: Tensor, size_deg: float | None = None
+) -> GradientFields:
+    """Return which pixels change a response: the energy of its gradient, averaged over images.
+
+    ``m(x, y) ~ mean_i sum_c (dS / dI_c(x, y))^2`` at image i, scaled to sum 1. Natural images, ten or more, show what
+    matters among such images; the field of a nonlinear network is another one for other images.
+
+    Parameters
+    ----------
+    network : network
+        As for `target_function`.
+    targets : sequence of targets
+        Sites of a model, or what else `target_function` takes.
+    images : Tensor, (image, channel, height, width)
+        Values in [0, 1].
+    size_deg : float, optional
+        Width of the images in degrees of visual angle; by default that of the model, which a bare network lacks.
+
+    Returns
+    -------
+    GradientFields
+        One map a target, of the images' own size.
+
+    Raises
+    ------
+    ValueError
+        When there is no image, or the size in degrees of a bare network is missing.
+
+    Examples
+    --------
+    >>> unit = FeatureExtractor("efficientnet-lite0", "blocks.2")
+    >>> fields = gradient_fields(unit, [(0, 1, 6)], torch.rand(4, 3, 64, 64), size_deg=8.0)
+    >>> fields.maps.shape, f"{fields.maps.sum():.6f}"
+    ((1, 64, 64), '1.000000')
+    """
+    width_deg = size_deg or getattr(getattr(network, "info", None), "size_deg", None)
+    if width_deg is None:
+        raise ValueError("a bare network does not know how wide images are on the screen; give size_deg")
+    if not len(images):
+        raise ValueError("no image was given; give at least one, better ten")
+    maps = []
+    for target in targets:
+        energy = target_gradients(target_function(network, target), images).double().square().sum(1).mean(0)
+        maps.append((energy / energy.sum().clamp(min=torch.finfo(energy.dtype).tiny)).cpu().numpy())
+    names = tuple(target_name(network, target) for target in targets)
+    return GradientFields(names, np.stack(maps), float(width_deg))
+
+
+@dataclass(frozen=True)
+class LayerSupport:
+    """The pixels that can change a unit of a layer.
+
+    Parameters
+    ----------
+    position : tuple of int
+        Row and column of the unit in the layer's map.
+    map_size : tuple of int
+        Rows and columns of the map.
+    box : tuple of int
+        First row, first column, and the row and column after the last ones, in pixels of the image.
+
+    Examples
+    --------
+    >>> LayerSupport((2, 2), (8, 8), (5, 5, 20, 26)).size_px
+    (15, 21)
+    """
+
+    position: tuple[int, int]
+    map_size: tuple[int, int]
+    box: tuple[int, int, int, int]
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the field in pixels; cut where it leaves the image."""
+        top, left, bottom, right = self.box
+        return bottom - top, right - left
+
+
+def layer_support(
+    extractor: FeatureExtractor,
+    size_px: tuple[int, int],
+    position: tuple[int, int] | None = None,
+    samples: int = 8,
+    seed: int = 0,
+) -> LayerSupport:
+    """Return the theoretical receptive field of a layer: the pixels that can change one of its positions.
+
+    The box of all pixels whose gradient is not exactly zero for a random mixture of the position's channels, over
+    images of noise. It is found without knowing the architecture: attention and squeeze-and-excitation reach the whole
+    image. Rectified and pooled units hide paths in single images, so the box is a lower bound that more `samples` fill.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        The layer.
+    size_px : tuple of int
+        Height and width of the images.
+    position : tuple of int, optional
+        Row and column in the map; by default its middle.
+    samples : int
+        Images of noise.
+    seed : int
+        Seed of noise and mixture.
+
+    Returns
+    -------
+    LayerSupport
+        The box.
+
+    Raises
+    ------
+    ValueError
+        When the map has no such position, or nothing reaches it.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> two = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 4, 5, padding=2))
+    >>> layer_support(FeatureExtractor(two, "1"), (64, 64)).size_px
+    (11, 11)
+    """
+    random = torch.Generator().manual_seed(seed)
+    images = torch.rand((samples, 3, *size_px), generator=random).to(extractor.mean.device)
+    with torch.no_grad():
+        channels, rows, columns = extractor(images[:1]).shape[1:]
+    row, column = position or (rows // 2, columns // 2)
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise ValueError(f"position is {position}, the map has {rows} rows and {columns} columns; count from 0")
+    mixture = torch.randn(channels, generator=random).to(images.device)
+    gradients = target_gradients(lambda part: extractor(part)[:, :, row, column] @ mixture, images)
+    reached = (gradients != 0).any(1).any(0).cpu().numpy()
+    if not reached.any():
+        raise ValueError(f"no pixel changes position {(row, column)}; the layer is constant or its units are silent")
+    down, across = np.flatnonzero(reached.any(1)), np.flatnonzero(reached.any(0))
+    box = int(down[0]), int(across[0]), int(down[-1]) + 1, int(across[-1]) + 1
+    return LayerSupport((row, column), (rows, columns), box)

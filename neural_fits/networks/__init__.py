@@ -1,0 +1,1 @@
+"""Further networks: capsules, U-Net, recurrent time-resolved sites, and fine-tuning."""

@@ -1,0 +1,324 @@
+"""Networks whose weights nobody else keeps (fine-tuned, or trained here), on disk: how to build one, and its weights.
+
+In: a `Backbone` with `built_from`. Out: a folder of ``network.json`` and ``weights.safetensors``, found again by
+``load_backbone("saved:FOLDER")``. `SiteModel.save` carries the same inside a model. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from neural_fits.backbones import Backbone, _hash_weights
+from neural_fits.networks.architectures import build_network
+from stimuli.files import atomic_folder, made_of
+from stimuli.provenance import sha256_bytes, to_jsonable
+
+FORMAT_VERSION = 1
+#: whether a folder holds a saved network and nothing else, so that it may be replaced
+NETWORK_FILES = made_of("network.json", "weights.safetensors")
+
+
+def save_backbone(
+    backbone: Backbone, folder: str | Path, overwrite: bool = False, record: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a network to a folder: ``network.json`` and ``weights.safetensors``, whole or not at all.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        A network that says how it is built (`built_from`).
+    folder : str or Path
+        Where to write.
+    overwrite : bool
+        Replace a saved network that is already there.
+    record : mapping, optional
+        What else to keep in ``network.json``, such as the names of classes.
+
+    Returns
+    -------
+    Path
+        The folder; ``load_backbone(f"saved:{folder}")`` reads it.
+
+    Raises
+    ------
+    ValueError
+        When the network does not say how it is built, or what it says builds another one.
+    FileExistsError
+        When something is there and `overwrite` is False, or it is not a saved network.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neural_fits.backbones import load_backbone
+    >>> lite = load_backbone("efficientnet-lite0")
+    >>> own = Backbone("mine", lite.network, lite.mean, lite.std, 224, built_from={"base": "efficientnet-lite0"})
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     load_backbone(f"saved:{save_backbone(own, place + '/net')}").name == own.name
+    True
+    """
+    from safetensors.torch import save
+
+    weights = save(network_tensors(backbone))
+    manifest = {
+        "format": "neural-population-control network",
+        "format_version": FORMAT_VERSION,
+        "file_sha256": sha256_bytes(weights),
+        "network": describe_network(backbone),
+        "record": to_jsonable(dict(record or {}), "record"),
+    }
+    with atomic_folder(folder, overwrite, NETWORK_FILES) as target:
+        (target / "weights.safetensors").write_bytes(weights)
+        (target / "network.json").write_text(json.dumps(manifest, indent=1, allow_nan=False))
+    return Path(folder)
+
+
+def load_saved(folder: str | Path) -> Backbone:
+    """Read a network written by `save_backbone`.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+
+    Returns
+    -------
+    Backbone
+        The network, frozen, with the same weights to the bit.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no saved network.
+    ValueError
+        When a file was changed or is of a newer format.
+    """
+    return read_saved(folder)[0]
+
+
+def read_saved(folder: str | Path) -> tuple[Backbone, dict[str, Any]]:
+    """Read a network and the record kept beside it.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+
+    Returns
+    -------
+    backbone : Backbone
+        The network.
+    record : dict
+        What `save_backbone` was given as `record`.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no saved network.
+    ValueError
+        When a file was changed or is of a newer format.
+    """
+    folder = Path(folder)
+    path, weights = folder / "network.json", folder / "weights.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no saved network in {str(folder)!r}: network.json is missing; write one with save_backbone"
+        )
+    damaged = f"{str(path)!r} does not describe a network or was damaged; save the network again"
+    try:
+        manifest = json.loads(path.read_text())
+        version = int(manifest["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(damaged) from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"the network in {str(folder)!r} has format {version}, this version reads up to {FORMAT_VERSION}; update"
+        )
+    tensors = read_tensors(weights, manifest.get("file_sha256"), "network")
+    try:
+        return restore_network(manifest["network"], tensors), dict(manifest["record"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(damaged) from error
+
+
+def read_tensors(path: Path, sha256: object, what: str) -> dict[str, Tensor]:
+    """Read a file of tensors that must still be the one that was written.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file.
+    sha256 : object
+        The hash of the file that a manifest states.
+    what : str
+        What was saved, for the error.
+
+    Returns
+    -------
+    dict of Tensor
+        Tensors by name.
+
+    Raises
+    ------
+    ValueError
+        When the file is missing, was changed, or holds something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    data = path.read_bytes() if path.is_file() else b""
+    if not data or sha256_bytes(data) != sha256:
+        raise ValueError(f"{str(path)!r} is missing or was changed since the {what} was saved; make it again")
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} holds no tensors ({error}); make it again") from error
+
+
+def describe_network(backbone: Backbone) -> dict[str, Any]:
+    """Return what a manifest says of a network that says how it is built.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network.
+
+    Returns
+    -------
+    dict
+        JSON-able: name, built_from, mean, std, input_px, fixed_size, weights_sha256.
+    """
+    fields = ("name", "built_from", "mean", "std", "input_px", "fixed_size", "weights_sha256")
+    return {name: to_jsonable(getattr(backbone, name), name) for name in fields}
+
+
+def network_tensors(backbone: Backbone) -> dict[str, Tensor]:
+    """Return the weights of a network, after making sure that they fit what `built_from` builds.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network.
+
+    Returns
+    -------
+    dict of Tensor
+        Its state, on the CPU, each tensor with memory of its own.
+
+    Raises
+    ------
+    ValueError
+        When it does not say how it is built, or what it says builds another one.
+    """
+    if backbone.built_from is None:
+        raise ValueError(
+            f"backbone {backbone.name!r} does not say how it is built, so that saved weights could not be loaded; make "
+            "it with Backbone(..., built_from={'base': NAME}) or register its class in ARCHITECTURES"
+        )
+    if _hash_weights(backbone.network) != backbone.weights_sha256:
+        raise ValueError(
+            f"the weights of backbone {backbone.name!r} were changed after it was made; make a new Backbone of them"
+        )
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.network.state_dict().items()}
+    _require_same_tensors(build_network(backbone.built_from), state, backbone.name)
+    return state
+
+
+def restore_network(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Backbone:
+    """Build a network and load its weights.
+
+    Parameters
+    ----------
+    entry : mapping
+        Made by `describe_network`.
+    tensors : mapping of str to Tensor
+        Made by `network_tensors`.
+
+    Returns
+    -------
+    Backbone
+        The network.
+
+    Raises
+    ------
+    ValueError
+        When the weights do not fit the network, or are others than the manifest says.
+    """
+    name = str(entry["name"])
+    network = build_network(entry["built_from"])
+    _require_same_tensors(network, tensors, name)
+    network.load_state_dict(dict(tensors))
+    mean, std = tuple(map(float, entry["mean"])), tuple(map(float, entry["std"]))
+    found = Backbone(
+        name, network, mean, std, int(entry["input_px"]), bool(entry["fixed_size"]), built_from=entry["built_from"]
+    )
+    if found.weights_sha256 != entry["weights_sha256"]:
+        raise ValueError(
+            f"network {name!r} was saved with other weights than those that were loaded; a part of it is not in its "
+            "state, or a library has changed it"
+        )
+    return found
+
+
+def pack_networks(networks: Sequence[Backbone]) -> tuple[list[dict[str, Any]], bytes]:
+    """Return what a file of another kind needs to carry networks: their descriptions, and one file of their weights.
+
+    Parameters
+    ----------
+    networks : sequence of Backbone
+        Networks that say how they are built; those without `built_from` are found by name and are left out.
+
+    Returns
+    -------
+    descriptions : list of dict
+        JSON-able, one per different network.
+    weights : bytes
+        A safetensors file; empty when nothing has to be carried.
+    """
+    from safetensors.torch import save
+
+    own = list({backbone.name: backbone for backbone in networks if backbone.built_from is not None}.values())
+    tensors = {f"{k}.{key}": value for k, each in enumerate(own) for key, value in network_tensors(each).items()}
+    return [describe_network(backbone) for backbone in own], save(tensors) if own else b""
+
+
+def unpack_networks(descriptions: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> dict[str, Backbone]:
+    """Return the networks that `pack_networks` packed, by name.
+
+    Parameters
+    ----------
+    descriptions : sequence of mapping
+        As packed.
+    tensors : mapping of str to Tensor
+        What the file of weights holds.
+
+    Returns
+    -------
+    dict of Backbone
+        The networks.
+
+    Raises
+    ------
+    ValueError
+        When weights do not fit.
+    """
+    found = {}
+    for k, entry in enumerate(descriptions):
+        own = {key.partition(".")[2]: value for key, value in tensors.items() if key.partition(".")[0] == str(k)}
+        found[str(entry["name"])] = restore_network(entry, own)
+    return found
+
+
+def _require_same_tensors(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    for key in sorted(wanted.keys() | given.keys()):
+        if wanted.get(key) != given.get(key):
+            raise ValueError(
+                f"the weights of network {name!r} do not fit what built_from builds: {key!r} has shape "
+                f"{given.get(key, 'none')}, expected {wanted.get(key, 'none')}"
+            )

@@ -1,0 +1,76 @@
+"""The command ``npc inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synth.commands.options import AsJson, Device, Out, Overwrite, Quiet, Seed, finish
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="Folder of a model, as npc fit writes it.")],
+    site: Annotated[list[str] | None, typer.Option(help="Site to look into; repeat, or 'all'.")] = None,
+    out: Out = Path("npc_inspection"),
+    natural: Annotated[
+        Path | None,
+        typer.Option(help="Folder of natural images, best those recorded. By default embedded photographs."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=3, help="Take so many of the natural images, evenly; by default all.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="How many best, worst and maximizing images.")] = 3,
+    recipe: Annotated[str, typer.Option(help="How maximizing images are made: robust, or paper (2019).")] = "robust",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Gradient steps of a maximizing image; by default the recipe's.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look inside fitted sites: one page a site, with everything that the model says of it.
+
+    Writes index.html, sites/SITE.html and the stimulus set maximizing. A page shows the receptive field, activation
+    maps (what each part of an image adds to the response) on the natural images that the model expects to drive the
+    site most and least, saliency (which pixels would change the response), the tuning to spatial frequency and
+    orientation, and images that maximize the response; each with a sentence how to read it and one on its limits. Pages
+    have no script and open anywhere. The model may be an ensemble. SmoothGrad needs captum, the extra 'inspect'.
+
+    Example: npc inspect driver --site site03 --natural natural
+    """
+    from neural_fits import load_model
+    from stimuli import StimulusSet
+    from stimuli.files import require_free
+    from synth.inspection_page import INSPECTION_FILES, save_inspections
+    from synth.progress import Progress
+    from synth.recipes import recipe as named
+    from synth.site_inspection import inspect_sites, photographs_of
+
+    require_free(out, overwrite, INSPECTION_FILES)
+    changes: dict[str, Any] = {} if steps is None else {"steps": steps}
+    config = named(recipe, **changes)
+    fitted = load_model(model)
+    if not site:
+        few = ", ".join(fitted.site_ids[:8]) + (", ..." if len(fitted.site_ids) > 8 else "")
+        raise ValueError(f"no site was named; give --site, 'all' for every site, or one of {few}")
+    photographs = photographs_of(fitted) if natural is None else StimulusSet.load(natural)
+    if size is not None and size < len(photographs):
+        photographs = photographs.select([k * len(photographs) // size for k in range(size)])
+    with Progress(quiet) as progress:
+        found = inspect_sites(
+            fitted,
+            None if site == ["all"] else site,
+            photographs,
+            images=images,
+            recipe=config,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+        page = save_inspections(found, out, overwrite, {"folder of the model": model.resolve().name})
+    left_out = {each.site: each.left_out for each in found if each.left_out}
+    finish({"sites": len(found), "page": str(page), "left_out": left_out}, page, as_json)
