@@ -11,9 +11,10 @@ import pytest
 from numpydoc.validate import validate
 
 PACKAGES = ("stimuli", "neural_fits", "synth")
+SUBPACKAGES = ("neural_fits.inspection", "neural_fits.networks")
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", PACKAGES + SUBPACKAGES)
 def test_every_exported_name_exists_and_is_documented(name):
     package = importlib.import_module(name)
     assert package.__all__ == sorted(package.__all__)
@@ -22,7 +23,7 @@ def test_every_exported_name_exists_and_is_documented(name):
         assert getattr(package, member).__doc__, f"{name}.{member} has no docstring"
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", PACKAGES + SUBPACKAGES)
 def test_import_is_lazy(name):
     script = f"import {name}, sys; sys.exit(len({{'torch', 'pandas', 'timm', 'matplotlib'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -329,7 +329,7 @@ def test_labels_that_do_not_work_get_one_sentence(stripes):
     for labels, sentence in (
         (["a"] * 160, "all images are of one class, 'a'; give at least two"),
         (["a", "b"], "2 labels were given for 160 images"),
-        ("labelq", "no column 'lable' of labels; did you mean 'label'"),
+        ("labelq", "no column 'labelq' of labels; did you mean 'label'"),
         (["a", None] * 80, r"80 image\(s\) have no label"),
     ):
         with pytest.raises(ValueError, match=sentence):

@@ -271,7 +271,7 @@ def test_preferred_needs_a_value_of_that_sign(few):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "phasse"}, "no kind of perturbation 'fase'; did you mean 'phase'"),
+        ({"kind": "phasse"}, "no kind of perturbation 'phasse'; did you mean 'phase'"),
         ({"scale": 0}, "scale is 0"),
         ({"iterations": 0}, "iterations is 0"),
         ({"octaves": 0}, "octaves is 0"),

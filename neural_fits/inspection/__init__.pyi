@@ -1,0 +1,32 @@
+from .class_activation import class_activation_maps
+from .cue_combination import combine_trials
+from .filter_cues import cue_combination_maps
+from .grad_cam import grad_cam
+from .overlay import box, overlay, upsampled
+from .receptive_fields import gradient_fields, layer_support
+from .saliency import integrated_gradients, saliency, smooth_grad
+from .signal_perturbation import amplitude_gradient, perturb_signals
+from .site_activation import site_activation_maps
+from .spectral_tuning import site_tunings, spectral_tuning
+from .targets import target_function
+
+__all__ = [
+    "amplitude_gradient",
+    "box",
+    "class_activation_maps",
+    "combine_trials",
+    "cue_combination_maps",
+    "grad_cam",
+    "gradient_fields",
+    "integrated_gradients",
+    "layer_support",
+    "overlay",
+    "perturb_signals",
+    "saliency",
+    "site_activation_maps",
+    "site_tunings",
+    "smooth_grad",
+    "spectral_tuning",
+    "target_function",
+    "upsampled",
+]
