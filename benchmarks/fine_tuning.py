@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from neural_fits import SiteRecordings, fit_sites
-from neural_fits.networks.site_fine_tuning import SiteTuning, TunedSites, compare_fine_tuning
+from neural_fits.networks.site_fine_tuning import SiteTuning, TunedSites, fine_tune_sites
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "02_recorded_v4.py"))
 #: the tuned blocks are those after the frozen layer, up to blocks.4, the deepest one read
@@ -66,7 +66,7 @@ def main() -> None:
     model = fit_sites(stimuli, recorded, backbone="efficientnet-lite0", folds=options.folds)
     for name, data, how in [*todo, ("control: shuffled images", wrong, {})]:
         start, cpu = time.perf_counter(), time.process_time()
-        found = compare_fine_tuning(model, stimuli, data, SiteTuning(**{**DEFAULTS, **how}), folds=options.folds)
+        found = fine_tune_sites(model, stimuli, data, SiteTuning(**{**DEFAULTS, **how}), folds=options.folds)
         scores, kept = found.model.scores, found.training[found.training["kept"]]
         gain, low, high = gain_interval(found, data.mean())
         rows[name] = {

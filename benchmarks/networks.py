@@ -4,7 +4,7 @@ Capsules: a network trained on the training part of scikit-learn's digits, read 
 and for an ordered split (other writers); beside it the installed one. Drawings are judged by their squared error,
 against that of the mean picture of each digit. Routing: our tensor operations against the paper's procedure as plain
 loops in numpy, and against the same with a loop over lower capsules only, in one run. U-Net: trained on scenes of
-cut-outs, read on scenes of other objects on other photographs, as intersection over union of the pixels of objects.
+cut-outs, read on scenes on other photographs, as intersection over union of the pixels of objects.
 Processor time is about what the training takes on a machine with nothing else to do, over all threads. ``--json`` adds
 one JSON object on the last line.
 
@@ -133,10 +133,10 @@ def _best(call: Callable[[], object], repeats: int) -> float:
 
 
 def unet(small: bool) -> dict[str, object]:
-    """Train on scenes of cut-outs, and find objects never seen on photographs never seen."""
+    """Train on scenes of cut-outs, and find the objects on photographs never seen."""
     from neural_fits.networks.cutout_segmentation import cutout_task
     from neural_fits.networks.segmentation import SegmentationConfig, fit_segmentation
-    from neural_fits.networks.segmentation_scores import mean_iou
+    from neural_fits.networks.segmentation_scores import matched_objects, mean_iou
     from neural_fits.networks.unet import UNet
 
     train, test = cutout_task(8, 4) if small else cutout_task()
@@ -148,6 +148,7 @@ def unet(small: bool) -> dict[str, object]:
     found, truth = (fitted.probability(test.images) > 0.5).numpy(), test.objects > 0
     return {
         "unet_iou": round(mean_iou(found, truth), 4),
+        "unet_objects_f1": round(matched_objects(fitted.objects(test.images), test.objects).f1, 4),
         "unet_network": UNET,
         "unet_scenes": len(test.images),
         "unet_seconds": round(seconds, 1),

@@ -52,12 +52,12 @@ def picture(name: str, size_px: int) -> torch.Tensor:
 
 
 def draw_classes(figure: SubFigure, size_px: int) -> None:
-    """Draw the map of the best class of every photograph, with the box at 20 % of its maximum."""
+    """Draw the map of the best class of every photograph, with the box of its largest region above 20 %."""
     from matplotlib.patches import Rectangle
 
     figure.suptitle(
-        "A classifier (EfficientNet-Lite0): evidence for its best class, and the box of all above 20 % of the maximum\n"
-        "mean of the map + offset of the class = class score",
+        "A classifier (EfficientNet-Lite0): evidence for its best class, and the box of the largest region\n"
+        "above 20 % of the maximum; mean of the map + offset of the class = class score",
         fontsize=11,
     )
     for axis, name in zip(figure.subplots(1, len(PICTURES)), PICTURES, strict=True):

@@ -58,9 +58,9 @@ def saliency_sheet(path: Path, size_px: int, samples: int) -> None:
         ]
         row[0].imshow(image[0].permute(1, 2, 0).numpy())
         row[0].set_ylabel(target_name(NETWORK, asked), fontsize=10)
-        for axis, values in zip(row[1:], maps, strict=True):
+        for axis, values, signed in zip(row[1:], maps, (False, False, True), strict=True):
             blurred = gaussian_filter(values.numpy(), size_px / 100)  # for the eye, which cannot weigh speckle
-            axis.imshow(overlay(image[0], blurred, float(np.quantile(np.abs(blurred), 0.995))))
+            axis.imshow(overlay(image[0], blurred, float(np.quantile(np.abs(blurred), 0.995)), signed))
         for axis in row:
             axis.set(xticks=[], yticks=[])
     figure.savefig(path, dpi=110)
@@ -79,7 +79,7 @@ def main() -> None:
     recorded = brain.record(natural)
     model = fit_sites(natural, recorded, backbone=NETWORK)
     found = inspect_sites(
-        model, natural=natural, images=2 if options.small else 3, recipe=recipe("robust", steps=steps)
+        model, natural=natural, images=2 if options.small else 3, recipe=recipe("robust", start="pink", steps=steps)
     )
     for each in found:
         row, planted = each.gradient_field.table().iloc[0], recorded.sites.loc[each.site]

@@ -2,7 +2,8 @@
 
 Small gray patches of the embedded photographs, of equal mean and contrast: which picture is a patch from? Patches that
 are held out come from other places of the pictures than those that are learned from. With `--folder` your own pictures
-are read instead, one sub-folder a class.
+are read instead, one sub-folder a class. Then the same for simulated recorded sites: the last block read is tuned with
+their readout, beside the frozen readout in the same folds.
 """
 
 import argparse
@@ -12,9 +13,11 @@ import numpy as np
 import skimage
 from PIL import Image
 
+from neural_fits import SimulatedBrain, fit_sites
 from neural_fits.networks.classifier import Classifier, share_right
 from neural_fits.networks.fine_tuning import ClassTuning, fine_tune
-from stimuli import StimulusSet
+from neural_fits.networks.site_fine_tuning import SiteTuning, TunedSites, fine_tune_sites
+from stimuli import StimulusSet, natural_photos
 from stimuli.class_folder import images_by_class
 
 FILES = (
@@ -52,12 +55,20 @@ def patches(per_class: int, size_px: int, side_px: int = 24) -> StimulusSet:
     return StimulusSet.from_arrays(np.stack(images), {"stimulus_id": ids, "label": labels, "photograph": tiles})
 
 
-def picture(path: Path, images: StimulusSet, found: Classifier) -> None:
-    """Draw examples of each class, confusions of probe and tuned network, and the training."""
+def tuned_sites(count: int, epochs: int) -> TunedSites:
+    """Record a simulated brain, fit its sites, and tune what was fitted."""
+    natural = natural_photos(count, size_px=64)
+    recorded = SimulatedBrain(natural, n_sites=12, seed=0).record(natural, n_repeats=8, seed=0)
+    model = fit_sites(natural, recorded, backbone="efficientnet-lite0", layer="blocks.4", folds=3)
+    return fine_tune_sites(model, natural, recorded, SiteTuning(epochs=epochs, learning_rate=3e-4, head_rate=1e-3))
+
+
+def picture(path: Path, images: StimulusSet, found: Classifier, sites: TunedSites) -> None:
+    """Draw examples of each class, confusions of probe and tuned network, the training, and sites frozen and tuned."""
     from matplotlib.figure import Figure  # without pyplot nothing depends on a screen
 
     names = found.class_names
-    figure = Figure(figsize=(12, 4.3), layout="constrained")
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
     examples, tables, curve = figure.subfigures(1, 3, width_ratios=[1.0, 2.6, 1.2])
     axes = examples.subplots(len(names), 3, squeeze=False)
     examples.suptitle("three patches a class", fontsize=10)
@@ -69,7 +80,9 @@ def picture(path: Path, images: StimulusSet, found: Classifier) -> None:
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     both = {"linear probe, network untouched": "probe_confusion", "last blocks tuned": "confusion"}
     total = int(found.confusion.to_numpy().sum())
-    tables.suptitle(f"{total} patches from places that were not trained on", fontsize=10)
+    before, after = (share_right(found.tables[key]) for key in both.values())
+    verdict = "names more of them rightly" if after > before else "does not name more of them rightly"
+    tables.suptitle(f"{total} patches from places not trained on: tuning {verdict} than the probe", fontsize=10)
     for axis, (title, key) in zip(tables.subplots(1, 2), both.items(), strict=True):
         counts = found.tables[key]
         axis.imshow(counts, cmap="Greys")
@@ -83,15 +96,25 @@ def picture(path: Path, images: StimulusSet, found: Classifier) -> None:
                 axis.text(j, i, int(count), ha="center", va="center", fontsize=8, color="white" if bright else "black")
         if key == "probe_confusion":
             axis.set_ylabel("true class", fontsize=9)
-    axis, training = curve.subplots(), found.tables["training"]
+    (axis, lower), training = curve.subplots(2), found.tables["training"]
     axis.plot(training["epoch"], training["held_out_loss"], "o-", ms=3, color="#1f5fa8", label="stopping groups")
     axis.plot(training["epoch"], training["training_loss"], "-", color="#b9c0c9", label="training patches")
     kept = training[training["kept"]]
     axis.plot(kept["epoch"], kept["held_out_loss"], "o", ms=9, mfc="none", color="#c2410c", label="kept")
     axis.set(xlabel="epoch (0: the probe)", ylabel="cross-entropy (nats)", ylim=(0, None))
-    axis.set_title("training", fontsize=10)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8)
+    axis.set_title("training on the patches", fontsize=10)
+    axis.legend(frameon=False, fontsize=7)
+    scores = sites.model.held_out_scores()
+    ends = min(0.0, float(scores[["r", "frozen_r"]].min().min())), 1
+    lower.plot(ends, ends, "-", color="#b9c0c9", lw=1)
+    lower.plot(scores["frozen_r"], scores["r"], "o", ms=4, color="#1f5fa8")
+    lower.set(xlabel="held-out r, frozen readout", ylabel="r, tuned", xlim=ends, ylim=ends, aspect="equal")
+    mean = scores[["frozen_r", "r"]].mean()
+    lower.set_title(
+        f"{len(scores)} simulated sites: mean r\n{mean['frozen_r']:.3f} frozen, {mean['r']:.3f} tuned", fontsize=10
+    )
+    for each in (axis, lower):
+        each.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=100)
 
 
@@ -107,7 +130,9 @@ def main() -> None:
     config = ClassTuning(learning_rate=2e-4, head_rate=2e-4, test_share=0.4, epochs=epochs, views=views)
     found = fine_tune("efficientnet-lite0", images, config=config, progress=print)
     options.out.mkdir(parents=True, exist_ok=True)
-    picture(options.out / "fine_tuning.png", images, found)
+    sites = tuned_sites(*((60, 1) if options.small else (240, 8)))
+    print(sites.model.held_out_scores()[["frozen_r", "r"]].mean().round(3).to_string())
+    picture(options.out / "fine_tuning.png", images, found, sites)
     folder = found.save(options.out / "network", overwrite=True)
     print(found)
     print(f"wrote {options.out / 'fine_tuning.png'} and the network: load_backbone('saved:{folder}')")

@@ -67,7 +67,8 @@ def draw(path: Path, network: CapsuleNetwork, parts: DigitSplit, made: np.ndarra
     lengths, drawn = capsules.norm(dim=-1), network.decode(capsules, torch.arange(10))[:, 0]
     figure = Figure(figsize=(9, 7.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[3.5, 4.1])
-    above.suptitle("Held-out handwritten digits, read by a capsule network", fontsize=11, weight="bold")
+    title = "The first held-out digit of each class that the capsule network reads right"
+    above.suptitle(title, fontsize=11, weight="bold")
     rows = [("digit", images[:, 0]), ("drawn from\nits capsule", drawn), ("made to drive\nthe capsule", made)]
     axes = above.subplots(3, 10)
     for line, (name, pictures) in zip(axes, rows, strict=True):

@@ -22,7 +22,10 @@ EARLY, LATE = "#7b4bb7", "#e08a00"
 
 
 def responses(axes, model: RecurrentSites, brain: SimulatedDynamics, natural: StimulusSet, middle: np.ndarray) -> None:
-    """Draw the courses of the best site of each region: mean over images, and the strongest fifth of the forecasts."""
+    """Draw the courses of the best site of each region: mean over images, and the strongest fifth of the forecasts.
+
+    They are images the model was fitted to; how it does on others stands in the row below.
+    """
     predicted, truth = model.predict(natural), brain.truth(natural)
     scores = model.scores.groupby(level=0)["r"].mean()
     for axis, region in zip(axes, COLORS, strict=True):
@@ -33,7 +36,7 @@ def responses(axes, model: RecurrentSites, brain: SimulatedDynamics, natural: St
             axis.plot(middle, 40 * truth[rows, k].mean(0), "o", color=COLORS[region], markersize=2 + 1.5 * width)
             axis.plot(middle, 40 * predicted[rows, k].mean(0), "-", color=COLORS[region], linewidth=width)
         axis.set_title(f"{region}: site {site}", fontsize=9, color=COLORS[region])
-        axis.set_ylim(0, 1.55 * axis.get_ylim()[1])  # room for the words
+        axis.set_ylim(0, 1.7 * axis.get_ylim()[1])  # room for the words
 
 
 def held_out(axes, model: RecurrentSites, middle: np.ndarray) -> None:
@@ -49,13 +52,16 @@ def held_out(axes, model: RecurrentSites, middle: np.ndarray) -> None:
 
 
 def lesions(axes, model: RecurrentSites, natural: StimulusSet, middle: np.ndarray) -> None:
-    """Draw what is left of the mean responses when the middle module is silent."""
+    """Draw what is left of the mean responses when the middle module is silent.
+
+    Sites that are read from it stay at the offset of their readout, which is above their response before the image.
+    """
     whole, lesioned = model.predict(natural).mean(0), model.lesion("V4").predict(natural).mean(0)
     for axis, region in zip(axes, COLORS, strict=True):
         rows = [k for k, name in enumerate(model.site_ids) if name.startswith(region)]
         axis.plot(middle, 40 * whole[rows].mean(0), "-", color=COLORS[region], linewidth=2)
         axis.plot(middle, 40 * lesioned[rows].mean(0), ":", color="black", linewidth=1.8)
-        axis.set_ylim(bottom=min(0, 40 * lesioned[rows].mean(0).min() - 1))
+        axis.set_ylim(min(0, 40 * lesioned[rows].mean(0).min() - 1), 1.35 * axis.get_ylim()[1])  # room for the words
 
 
 def picture(path: Path, model: RecurrentSites, brain: SimulatedDynamics, natural: StimulusSet, made: dict) -> None:
@@ -73,9 +79,9 @@ def picture(path: Path, model: RecurrentSites, brain: SimulatedDynamics, natural
     for axes, title in zip(grid, titles, strict=True):
         axes[0].set_ylabel(title, fontsize=9)
     notes = (
-        "line: model\ndots: brain\nthick: images with\nstrongest forecast",
+        "line: model, on images\nit was fitted to\ndots: brain\nthick: images with\nstrongest forecast",
         "colored: recurrent model\ngray: linear readout\nof each bin alone",
-        "colored: whole model\ndotted: V4 silent",
+        "colored: whole model\ndotted: V4 silent; sites read from it\nstay at the offset of their readout",
     )
     for axes, note in zip(grid, notes, strict=True):
         axes[0].text(0.03, 0.97, note, transform=axes[0].transAxes, va="top", fontsize=7, color="0.3")

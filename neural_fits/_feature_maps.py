@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from math import gcd
 
-from torch import Tensor
+from torch import Tensor, nn
 
 #: class and register tokens that may stand before those of the image
 _MOST_EXTRA_TOKENS = 8
+#: what yields (image, channel, height, width) by its definition
+_CHANNELS_FIRST = (
+    *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.MaxPool2d, nn.AvgPool2d),
+    *(nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
+)
 
 
-def as_map(output: Tensor, layer: str, size: tuple[int, int]) -> Tensor | None:
+def as_map(output: Tensor, layer: str, size: tuple[int, int], module: nn.Module | None = None) -> Tensor | None:
     """Return the output of a layer as maps.
 
     Parameters
@@ -21,6 +26,8 @@ def as_map(output: Tensor, layer: str, size: tuple[int, int]) -> Tensor | None:
         Its name, for errors.
     size : tuple of int
         Height and width of the images that entered the network; maps have their shape.
+    module : nn.Module, optional
+        The layer; convolutions, batch norms and pooling have their channels first whatever the numbers.
 
     Returns
     -------
@@ -34,6 +41,8 @@ def as_map(output: Tensor, layer: str, size: tuple[int, int]) -> Tensor | None:
     """
     if output.ndim == 4:
         channels, high, wide = output.shape[1:]
+        if isinstance(module, _CHANNELS_FIRST):
+            return output
         if channels == high == wide and high > 1:
             return None
         first, last = _mismatch(high, wide, size), _mismatch(channels, high, size)
@@ -54,6 +63,22 @@ def as_map(output: Tensor, layer: str, size: tuple[int, int]) -> Tensor | None:
             )
         return output[:, extra:].transpose(1, 2).unflatten(2, grid)
     raise ValueError(f"layer {layer!r} yields an array of shape {tuple(output.shape)}; expected 2, 3 or 4 axes")
+
+
+def is_channels_last(output: Tensor, wider: Tensor) -> bool:
+    """Say whether a layer's output has its channels last, from its output to images twice as wide.
+
+    Parameters
+    ----------
+    output, wider : Tensor, (image, ..., ..., ...)
+        Outputs to images, and to images of the same height twice as wide.
+
+    Returns
+    -------
+    bool
+        Whether the width is the second of the three axes and not the third.
+    """
+    return wider.ndim == 4 and wider.shape[2] != output.shape[2]
 
 
 def _mismatch(high: int, wide: int, size: tuple[int, int]) -> float:

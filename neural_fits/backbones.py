@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.resources
+import inspect
+import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -24,6 +26,7 @@ from torch import nn
 
 from neural_fits._torchvision import import_torchvision
 from stimuli.hints import did_you_mean
+from stimuli.provenance import sha256_bytes, to_jsonable
 
 #: embedded networks: timm's architecture, the data package that carries the weights, native input size in pixels
 EMBEDDED = {
@@ -53,7 +56,8 @@ class Backbone:
     ----------
     name : str
         Name by which `load_backbone` finds it again; ``"module:CLASS"`` for a network of your own. With `built_from` it
-        ends in ``@`` and the first digits of the hash, so that changed weights never go by the name of the original.
+        ends in ``@`` and the first digits of a hash of weights, preprocessing and `built_from`, so that a changed
+        network never goes by the name of the original.
     network : nn.Module
         The network; it is put in evaluation mode, its weights are frozen.
     mean, std : tuple of float
@@ -96,7 +100,22 @@ class Backbone:
             object.__setattr__(self, "weights_sha256", _hash_weights(self.network))
         if self.built_from is not None:
             stem = _HASH_IN_NAME.sub("", self.name)
-            object.__setattr__(self, "name", f"{stem}@{self.weights_sha256[:12]}")
+            object.__setattr__(self, "name", f"{stem}@{self._digest()}")
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return what the network expects of an image, as files keep it.
+
+        Returns
+        -------
+        dict
+            JSON-able: mean, std, input_px, fixed_size.
+        """
+        mean, std = ([float(value) for value in each] for each in (self.mean, self.std))
+        return {"mean": mean, "std": std, "input_px": int(self.input_px), "fixed_size": bool(self.fixed_size)}
+
+    def _digest(self) -> str:
+        described = [self.weights_sha256, self.preprocessing(), to_jsonable(self.built_from)]
+        return sha256_bytes(json.dumps(described, sort_keys=True).encode())[:12]
 
     def layers(self) -> list[str]:
         """Return the names of all layers that a `FeatureExtractor` can read, in the order of definition.
@@ -222,7 +241,7 @@ def _load_torchvision(model: str, pretrained: bool) -> Backbone:
     preset = weights.transforms()
     with warnings.catch_warnings():  # inception and googlenet warn about their initialization
         warnings.simplefilter("ignore", FutureWarning)
-        network = models.get_model(model, weights=weights if pretrained else None)
+        network = models.get_model(model, **_torchvision_weights(models.get_model_builder(model), weights, pretrained))
     mean = tuple(getattr(preset, "mean", _IMAGENET_MEAN))
     std = tuple(getattr(preset, "std", _IMAGENET_STD))
     crop = getattr(preset, "crop_size", [224])
@@ -230,6 +249,13 @@ def _load_torchvision(model: str, pretrained: bool) -> Backbone:
     return Backbone(
         _full("torchvision", model, pretrained), network, mean, std, input_px, hasattr(network, "image_size")
     )
+
+
+def _torchvision_weights(builder: Callable[..., nn.Module], weights: object, pretrained: bool) -> dict[str, object]:
+    if pretrained:
+        return {"weights": weights}
+    inner = {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
+    return {"weights": None, **inner}  # detectors would fetch the weights of their own backbone
 
 
 def _load_timm(model: str, pretrained: bool) -> Backbone:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neural_fits._feature_maps import as_map
+from neural_fits._feature_maps import as_map, is_channels_last
 from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.parallel import side_by_side
 from stimuli import StimulusSet
@@ -178,10 +178,7 @@ class FeatureExtractor(nn.Module):
             raise ValueError(
                 f"images have shape {tuple(images.shape)}; expected (image, channel, height, width), 1 or 3 channels"
             )
-        images = images.expand(-1, 3, -1, -1)
-        if self.input_px is not None and images.shape[-2:] != (self.input_px, self.input_px):
-            size = (self.input_px, self.input_px)
-            images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        images = resized(images.expand(-1, 3, -1, -1), self.input_px)
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def _run(self, inputs: Tensor) -> dict[str, object]:
@@ -201,13 +198,13 @@ class FeatureExtractor(nn.Module):
     def _map(self, name: str, output: object, size: tuple[int, int]) -> Tensor:
         if not isinstance(output, Tensor):
             raise ValueError(f"layer {name!r} yields {type(output).__name__}, not one tensor; choose another")
-        found = as_map(output, name, size)
+        found = as_map(output, name, size, self.network.get_submodule(name))
         if found is not None:
             return found
         if name not in self._channels_last:  # channel, height and width alike: an image twice as wide tells them apart
             with torch.no_grad():
                 wider = self._run(self.mean.expand(1, 3, size[0], 2 * size[1]))[name]
-            self._channels_last[name] = isinstance(wider, Tensor) and wider.shape[2] != output.shape[2]
+            self._channels_last[name] = isinstance(wider, Tensor) and is_channels_last(output, wider)
         return output.permute(0, 3, 1, 2) if self._channels_last[name] else output
 
     @torch.no_grad()
@@ -245,6 +242,26 @@ class FeatureExtractor(nn.Module):
 
         for_image_batches(fill, stimuli, batch_size, device)
         return features
+
+
+def resized(images: Tensor, side: int | None) -> Tensor:
+    """Return images at the size that a network takes.
+
+    Parameters
+    ----------
+    images : Tensor, (image, channel, height, width)
+        The images.
+    side : int or None
+        Height and width in pixels; None leaves them as they are.
+
+    Returns
+    -------
+    Tensor, (image, channel, height, width)
+        Resized images, bilinear and antialiased.
+    """
+    if side is None or images.shape[-2:] == (side, side):
+        return images
+    return functional.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _averaged(features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from neural_fits.site_model import Ensemble, SiteModel
@@ -57,24 +58,63 @@ def site_table(model: SiteModel | Ensemble) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `held_out_scores` with ``rf_x_deg`` (to the right) and ``rf_y_deg`` (upward) from the center of the image, and
-        ``rf_sd_deg``, the standard deviation of the map along an axis.
+        `held_out_scores` with the columns of `field_table`: ``rf_x_deg``, ``rf_y_deg`` and ``rf_sd_deg``.
 
     Raises
     ------
     ValueError
         When the model was never scored.
     """
-    maps = receptive_fields(model)
     height_px, width_px = model.info.size_px
     wide = model.info.size_deg
-    high = wide * height_px / width_px
-    cells = (np.arange(GRID) + 0.5) / GRID - 0.5
-    x, y = cells * wide, -cells * high
-    across, down = maps.sum(1), maps.sum(2)
-    mean_x, mean_y = across @ x, down @ y
-    spread = (across @ x**2 - mean_x**2 + down @ y**2 - mean_y**2) / 2
-    return model.held_out_scores().assign(rf_x_deg=mean_x, rf_y_deg=mean_y, rf_sd_deg=np.sqrt(spread))
+    scores = model.held_out_scores()
+    fields = field_table(receptive_fields(model), wide, wide * height_px / width_px)
+    return scores.join(fields.set_axis(scores.index))
+
+
+def field_table(maps: NDArray[np.float64], size_deg: float, height_deg: float) -> pd.DataFrame:
+    """Return center and width of maps, by the part of each that lies above half of its maximum.
+
+    Weights far from the field are faint but many: over the whole map they pull the center to the middle of the image
+    and widen the field. So the mean is taken where the map, blurred by 1/48 of its side, exceeds half of its maximum,
+    and ``sd = sqrt(v / (1 - ln 2))`` with v the variance along an axis there: the standard deviation of a Gaussian.
+
+    Parameters
+    ----------
+    maps : ndarray, (field, row, column)
+        Maps without negative values that tile the image.
+    size_deg : float
+        Width of the image in degrees of visual angle.
+    height_deg : float
+        Its height.
+
+    Returns
+    -------
+    DataFrame
+        ``rf_x_deg`` (to the right) and ``rf_y_deg`` (upward) from the center of the image, and ``rf_sd_deg``; NaN where
+        a map is empty or the same everywhere. Of a field at the border only the part inside the image counts.
+
+    Examples
+    --------
+    >>> maps = np.full((1, 4, 8), 0.01)
+    >>> maps[0, 0, 7] = 1
+    >>> field_table(maps, size_deg=8.0, height_deg=4.0)
+       rf_x_deg  rf_y_deg  rf_sd_deg
+    0       3.5       1.5        0.0
+    """
+    height, width = maps.shape[1:]
+    blurred = gaussian_filter(maps, (0, height / 48, width / 48))
+    high = blurred.max((1, 2), keepdims=True)
+    part = np.where(blurred >= high / 2, maps, 0)
+    part /= part.sum((1, 2), keepdims=True).clip(min=np.finfo(float).tiny)
+    x = ((np.arange(width) + 0.5) / width - 0.5) * size_deg
+    y = (0.5 - (np.arange(height) + 0.5) / height) * height_deg
+    across, down = part.sum(1), part.sum(2)
+    center = np.stack([across @ x, down @ y])
+    variance = (across @ x**2 + down @ y**2 - (center**2).sum(0)) / 2
+    uneven = np.ptp(maps, (1, 2)) > 1e-6 * maps.max((1, 2))
+    found = np.where(uneven, [*center, np.sqrt(variance.clip(0) / (1 - np.log(2)))], np.nan)
+    return pd.DataFrame(found.T, columns=["rf_x_deg", "rf_y_deg", "rf_sd_deg"])
 
 
 def sites_png(model: SiteModel | Ensemble) -> bytes:

@@ -113,9 +113,10 @@ class _Predictor(nn.Module):
         from safetensors.torch import save
 
         members = self._members()
-        hashes: dict[str, str] = {}
+        known: dict[str, tuple[object, ...]] = {}
         for backbone in (member.extractor.backbone for member in members):
-            if hashes.setdefault(backbone.name, backbone.weights_sha256) != backbone.weights_sha256:
+            what = backbone.weights_sha256, backbone.preprocessing()
+            if known.setdefault(backbone.name, what) != what:
                 raise ValueError(
                     f"two networks are both called {backbone.name!r}, which a loaded model could not tell apart; "
                     "name them by Backbone(name, network) and fit again"
@@ -221,6 +222,7 @@ class SiteModel(_Predictor):
         return {
             "backbone": self.extractor.backbone.name,
             "backbone_sha256": self.extractor.backbone.weights_sha256,
+            "preprocessing": self.extractor.backbone.preprocessing(),
             "layer": self.extractor.layer,
             "input_px": self.extractor.input_px,
             "info": to_jsonable(self.info),
@@ -355,10 +357,20 @@ def _restore(
         raise ValueError(
             f"the model was fitted on a network of your own; load_model(folder, backbones={{{name!r}: ...}})"
         )
-    extractor = FeatureExtractor(backbones.get(name, name), entry["layer"], entry["input_px"])
+    network, expected = backbones.get(name, name), entry.get("preprocessing")  # older files do not tell
+    if expected is not None and isinstance(network, nn.Module):
+        sizes = expected["input_px"], expected["fixed_size"]
+        network = Backbone(name, network, tuple(expected["mean"]), tuple(expected["std"]), *sizes)
+    extractor = FeatureExtractor(network, entry["layer"], entry["input_px"])
     if extractor.backbone.weights_sha256 != entry["backbone_sha256"]:
         raise ValueError(
             f"backbone {name!r} has other weights than the model was fitted on; its readout would be wrong"
+        )
+    prepared = extractor.backbone.preprocessing()
+    if expected is not None and prepared != expected:
+        raise ValueError(
+            f"backbone {name!r} expects images as {prepared}, the model was fitted with {expected}; give the same "
+            "Backbone"
         )
     lists = {key: tuple(value) for key, value in entry["info"].items() if isinstance(value, list)}
     info = SiteInfo(**{**entry["info"], **lists})

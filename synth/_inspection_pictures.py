@@ -30,17 +30,17 @@ def picture(image: NDArray[np.float32]) -> str:
     return _png(np.repeat(codes, 3 // len(codes), 0).transpose(1, 2, 0))
 
 
-def map_over(image: NDArray[np.float32], values: NDArray[np.float32], limit: float) -> str:
+def map_over(image: NDArray[np.float32], values: NDArray[np.float32], limit: float, signed: bool = False) -> str:
     """Return an image in gray with a map over it in color as a data URI."""
-    return _png(overlay(image, values, limit))
+    return _png(overlay(image, values, limit, signed))
 
 
-def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a map of pixels blurred over 1 % of its width, which the eye needs to see where speckle is dense."""
+def speckle_over(image: NDArray[np.float32], values: NDArray[np.floating]) -> str:
+    """Return the same for a map of pixels, blurred over 1 % of its width: the eye needs it to see where it is dense."""
     from scipy.ndimage import gaussian_filter
 
-    blurred: NDArray[np.float32] = gaussian_filter(values, values.shape[1] / 100)
-    return blurred
+    blurred = gaussian_filter(values.astype(np.float32), values.shape[1] / 100)
+    return map_over(image, blurred, float(np.quantile(blurred, 0.995)))  # a few pixels would darken all others
 
 
 def field(values: NDArray[np.float64], size_deg: tuple[float, float], center: tuple[float, float], sd: float) -> str:
@@ -61,14 +61,14 @@ def field(values: NDArray[np.float64], size_deg: tuple[float, float], center: tu
 
 
 def spectrum(
-    values: NDArray[np.float64], edges_cpd: NDArray[np.float64], angles: NDArray[np.float64], unit: str
+    values: NDArray[np.float64], edges_cpd: NDArray[np.float64], angles: NDArray[np.float64], unit: str, ring: bool
 ) -> str:
-    """Draw a map of spatial frequency x orientation with its color bar."""
+    """Draw a map of spatial frequency x orientation with its color bar, and a ring on its largest value."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6, 3.6), layout="constrained")
     axis = figure.subplots()
-    figure.colorbar(draw_map(axis, values, edges_cpd, angles), ax=axis).set_label(unit, fontsize=9)
+    figure.colorbar(draw_map(axis, values, edges_cpd, angles, ring=ring), ax=axis).set_label(unit, fontsize=9)
     return _drawn(figure)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neural_fits.inspection.receptive_fields import GradientFields
+from neural_fits.site_maps import field_table
 from synth import _inspection_pictures as pictures
 from synth._report_words import number
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 #: standard errors beyond which the largest of about a hundred bands is hardly noise
 _STANDS_OUT = 3
+_STARTS = {
+    "pink": "faint noise, so that nothing in them is of a photograph",
+    "uniform": "noise, so that nothing in them is of a photograph",
+    "gray": "gray, so that nothing in them is of a photograph",
+    "natural": "the best natural images, of which much may be left",
+}
 
 
 @dataclass(frozen=True)
@@ -52,43 +58,43 @@ def sections(found: SiteInspection) -> list[Section]:
     return [_field(found), _activation(found), _saliency(found), _tuning(found), _made(found)]
 
 
-def field_tables(found: SiteInspection) -> tuple[GradientFields, GradientFields]:
-    """Return the readout's field and the gradient's with names for people."""
-    height, width = found.model.info.size_px
-    wide = found.model.info.size_deg
-    return GradientFields(("readout",), found.readout_field[None], wide, wide * height / width), found.gradient_field
-
-
 def unit_text(found: SiteInspection, value: float) -> str:
     """Write a response with its unit."""
     unit = found.model.info.unit
     return number(float(value)) + (f"\u00a0{unit}" if unit else "")
 
 
+def degrees(value: float) -> str:
+    """Write degrees of visual angle as exactly as a field is known."""
+    return f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−") if np.isfinite(value) else "–"
+
+
 def _field(found: SiteInspection) -> Section:
     height, width = found.model.info.size_px
     wide = found.model.info.size_deg
+    size_deg = wide * height / width, wide
     views, numbers = [], []
-    captions = (
+    shown = (
         ("weights of the readout", "Where the readout puts its weight on the feature map, without any image."),
         ("gradient on images", "Which pixels change the response, on average over natural images."),
     )
-    for each, (name, note) in zip(field_tables(found), captions, strict=True):
-        row = each.table().iloc[0]
-        center = float(row["rf_x_deg"]), float(row["rf_y_deg"])
-        drawn = pictures.field(each.maps[0], (wide * height / width, wide), center, float(row["rf_sd_deg"]))
-        views.append(View(((drawn, f"Receptive field of {found.site}: {name}"),), name, note))
-        where = f"x {number(center[0])}, y {number(center[1])} deg; sd {number(float(row['rf_sd_deg']))} deg"
-        numbers.append((f"center and width, {name}", where))
+    for values, (name, note) in zip((found.readout_field, found.gradient_field.maps[0]), shown, strict=True):
+        if values is not None:
+            x, y, sd = field_table(values[None], wide, size_deg[0]).iloc[0].astype(float)
+            drawn = pictures.field(values, size_deg, (x, y), sd)
+            views.append(View(((drawn, f"Receptive field of {found.site}: {name}"),), name, note))
+            where = f"x {degrees(x)}, y {degrees(y)} deg; sd {degrees(sd)} deg"
+            numbers.append((f"center and width, {name}", where if np.isfinite(x) else "nowhere: the map is empty"))
     return Section(
         "field",
         "Receptive field",
-        "Bright is where the site looks (square root of the map); the cross is its center, the circle one standard "
-        "deviation.",
+        "Bright is where the site looks (square root of the map); the cross is the center of the part above half of "
+        "the maximum, the circle one standard deviation of a Gaussian of that width.",
         "Both maps are the model's: the readout's map leaves out the surround that each position of the layer sees, "
         "and the gradient's holds for small changes of these images.",
         drawings=tuple(views),
         numbers=tuple(numbers),
+        reason="" if found.readout_field is not None else f"Weights left out: {found.left_out['readout_field']}",
     )
 
 
@@ -103,7 +109,7 @@ def _activation(found: SiteInspection) -> Section:
             name = found.natural.stimulus_ids[place]
             pair = (
                 (pictures.picture(image), f"Natural image {name}, {rank} {k} of {found.site}"),
-                (pictures.map_over(image, values, limit), f"Activation map of {found.site} on {name}"),
+                (pictures.map_over(image, values, limit, signed=True), f"Activation map of {found.site} on {name}"),
             )
             views.append(View(pair, f"{rank} {k}: {unit_text(found, found.responses[place])}", name))
     return Section(
@@ -127,9 +133,7 @@ def _saliency(found: SiteInspection) -> Section:
         image, name = found.natural.images([place])[0], found.natural.stimulus_ids[place]
         sources = [(pictures.picture(image), f"Natural image {name}")]
         for kind, values in maps:
-            blurred = pictures.smooth(values[k])
-            high = float(np.quantile(blurred, 0.995)) or 1.0  # a few pixels would darken all others
-            sources.append((pictures.map_over(image, blurred, high), f"{kind} of {found.site} on {name}"))
+            sources.append((pictures.speckle_over(image, values[k]), f"{kind} of {found.site} on {name}"))
         views.append(View(tuple(sources), f"best {k + 1}: image, {', '.join(kind for kind, _ in maps)}", name))
     return Section(
         "saliency",
@@ -145,24 +149,27 @@ def _saliency(found: SiteInspection) -> Section:
 
 def _tuning(found: SiteInspection) -> Section:
     drawings: list[View] = []
-    numbers: tuple[tuple[str, str], ...] = ()
-    if (tuning := found.tuning) is not None:
+    reasons = [found.left_out[part] for part in ("tuning", "gratings") if part in found.left_out]
+    if (tuning := found.tuning) is not None and not np.nan_to_num(tuning.correlation).any():
+        reasons.append("the contrast of no band changes the response")
+    elif tuning is not None:
         bands = tuning.correlation, tuning.edges_cpd, tuning.orientation_deg
-        drawn = pictures.spectrum(*bands, "correlation of contrast with response")
+        driven, suppressed = _extreme(tuning, 1), _extreme(tuning, -1)
+        drawn = pictures.spectrum(*bands, "correlation of contrast with response", ring=bool(driven))
         alt = f"Tuning of {found.site} to spatial frequency and orientation"
-        error = float(np.nanmedian(tuning.standard_error))
-        note = f"{tuning.n_images} images disturbed {tuning.n_iterations} times; standard error about {number(error)}."
-        drawings.append(View(((drawn, alt),), "small changes of natural images", note))
-        numbers = tuple(
-            _extreme(tuning, name, sign) for name, sign in (("most driven by", 1), ("most suppressed by", -1))
+        none = f"no band beyond {_STANDS_OUT} standard errors"
+        note = (
+            f"Most driven by {driven + ' (ring)' if driven else none}; most suppressed by {suppressed or none}. "
+            f"{tuning.n_images} images disturbed {tuning.n_iterations} times; standard error about "
+            f"{np.nanmedian(tuning.standard_error):.2f}. Gray: the images hold no such frequency."
         )
+        drawings.append(View(((drawn, alt),), "small changes of natural images", note))
     if found.gratings is not None:
         angles = np.arange(found.gratings.shape[1]) * 180.0 / found.gratings.shape[1]
         unit = f"response minus that to gray ({found.model.info.unit})"
-        drawn = pictures.spectrum(found.gratings, found.grating_edges_cpd, angles, unit)
-        note = "Predicted responses to gratings of full contrast, mean over four phases."
+        drawn = pictures.spectrum(found.gratings, found.grating_edges_cpd, angles, unit, ring=True)
+        note = "Predicted responses to gratings of full contrast, mean over four phases; ring: the highest."
         drawings.append(View(((drawn, f"Predicted responses of {found.site} to gratings"),), "gratings on gray", note))
-    reasons = {found.left_out[part] for part in ("tuning", "gratings") if part in found.left_out}
     return Section(
         "tuning",
         "Spatial frequency and orientation",
@@ -171,18 +178,17 @@ def _tuning(found: SiteInspection) -> Section:
         "Natural images and gratings need not agree, because the model is nonlinear; values of the first map below two "
         "or three standard errors are noise.",
         drawings=tuple(drawings),
-        numbers=numbers,
-        reason="; ".join(sorted(reasons)),
+        reason="; ".join(dict.fromkeys(reasons)),
     )
 
 
-def _extreme(tuning: SpectralTuning, name: str, sign: int) -> tuple[str, str]:
-    """Return the band that moves the site most in one direction, where one stands out of the noise."""
+def _extreme(tuning: SpectralTuning, sign: int) -> str:
+    """Name the band that moves the site most in one direction; nothing where none stands out of the noise."""
     beyond = sign * tuning.correlation / np.where(tuning.standard_error > 0, tuning.standard_error, np.nan)
     if not (np.nan_to_num(beyond) > _STANDS_OUT).any():
-        return f"{name}, on natural images", f"no band beyond {_STANDS_OUT} standard errors"
+        return ""
     frequency, orientation = tuning.preferred(sign)
-    return f"{name}, on natural images", f"{number(frequency)} cycles/deg at {orientation:.0f} deg"
+    return f"{frequency:.1f} cycles/deg at {orientation:.0f} deg"
 
 
 def _made(found: SiteInspection) -> Section:
@@ -205,7 +211,8 @@ def _made(found: SiteInspection) -> Section:
     return Section(
         "made",
         "Images that maximize the response",
-        "What the images share, and natural ones of lower response lack, is what the model thinks the site wants.",
+        "What the images share, and natural ones of lower response lack, is what the model thinks the site wants; they "
+        f"start from {_STARTS.get(found.made.config.start, found.made.config.start)}.",
         "The numbers are forecasts of the very model that made the images and are too hopeful: judge them by a model "
         "of other images or another network (npc evaluate) and by recording.",
         tuple(views),

@@ -24,7 +24,6 @@ _NOISE_CHANNELS, _DEPTH, _WIDTH = 8, 3, 8
 _STEP = 1.0
 _OFFSET_STEP = 0.2  # the same for offsets and factors of normalizations
 _GAIN = 0.5  # of what a network draws, before the sigmoid
-_ALIGNED = 16  # numbers; each tensor begins at 64 bytes, where matrix products give the same bits for all images
 
 
 class DeepPrior(nn.Module):
@@ -37,7 +36,11 @@ class DeepPrior(nn.Module):
     seed made of the bytes of the start, so an image depends on its own job alone. Weights are held in units of their
     initial standard deviation, for which the step size that suits ``"fourier"`` is right, and draw in natural colors.
 
-    Images are rendered one by one: that costs a CPU nothing, and rounding does not depend on how many there are.
+    Images are rendered one by one: that costs a CPU nothing, and rounding does not depend on how many there are. One
+    render with its gradient takes 90 ms of a core for a color image of 224 pixels, ``"fourier"`` 2 ms; whole steps
+    with EfficientNet-Lite0 take two to five times as long. From a photograph the first ten or twenty steps may score
+    below the start. The rest is part of the latent and of both moments of Adam though it never moves: 150,528 of
+    264,019 numbers at 224 pixels.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ class DeepPrior(nn.Module):
     Raises
     ------
     ValueError
-        When the statistics are of gray images and these have color.
+        When the statistics are of gray images and these have color, or neither side has 3 pixels.
 
     References
     ----------
@@ -72,6 +75,11 @@ class DeepPrior(nn.Module):
     def __init__(self, images: Tensor, statistics: NaturalStatistics | None = None) -> None:
         super().__init__()
         self.shape = tuple(images.shape[1:])
+        if max(self.shape[1:]) < 3:
+            raise ValueError(
+                f"images of {self.shape[1]} x {self.shape[2]} pixels are too small for a network to draw; give at "
+                "least 3 pixels on one side, or choose another param, such as 'pixels'"
+            )
         depth = max(1, min(_DEPTH, int(math.log2(min(self.shape[1:]))) - 2))
         network = UNet(
             *(_NOISE_CHANNELS, self.shape[0]), depth=depth, width=_WIDTH, padding="same", norm="instance", up="bilinear"
@@ -81,8 +89,7 @@ class DeepPrior(nn.Module):
         self._shapes = [weight.shape for _, weight in network.named_parameters()]
         self._units = [_unit(weight) for weight in network.parameters()]
         self._first = [None if w.ndim == 4 else float(w.flatten()[0]) for w in network.parameters()]
-        counts = [*(shape.numel() for shape in self._shapes), math.prod(self.shape)]
-        self._lengths = [-(-count // _ALIGNED) * _ALIGNED for count in counts]
+        self._lengths = [*(shape.numel() for shape in self._shapes), math.prod(self.shape)]
         if statistics is not None and self.shape[0] == 3 and len(statistics.color) == 1:
             raise ValueError("the natural statistics are of gray images, the images to be made have 3 channels")
         color = torch.tensor(NATURAL_COLOR if statistics is None else statistics.color) if self.shape[0] == 3 else None
@@ -112,8 +119,8 @@ class DeepPrior(nn.Module):
             *weights, rest = latent.split(self._lengths)
             for weight, shape, first, unit in zip(weights, self._shapes, self._first, self._units, strict=True):
                 drawn = torch.randn(shape.numel(), generator=generator) / _STEP
-                weight[: shape.numel()] = drawn.to(images.device) if first is None else first / unit
-            rest[: image.numel()] = (logit(image) - self._drawn(weights)).flatten()
+                weight[:] = drawn.to(images.device) if first is None else first / unit
+            rest[:] = (logit(image) - self._drawn(weights)).flatten()
         return latents
 
     def forward(self) -> Tensor:
@@ -127,14 +134,14 @@ class DeepPrior(nn.Module):
         images = []
         for latent in self.latent.unbind(0):
             *weights, rest = latent.split(self._lengths)
-            images.append(sigmoid(self._drawn(weights) + rest[: math.prod(self.shape)].detach().view(self.shape)))
+            images.append(sigmoid(self._drawn(weights) + rest.detach().view(self.shape)))
         return torch.stack(images)
 
     def _drawn(self, weights: list[Tensor]) -> Tensor:
         """Return what the network of these weights draws, (channel, height, width)."""
         (network,) = self._network
         named = {
-            name: weight[: shape.numel()].view(shape) * unit
+            name: weight.view(shape) * unit
             for name, weight, shape, unit in zip(self._names, weights, self._shapes, self._units, strict=True)
         }
         drawn: Tensor = torch.func.functional_call(network, named, (self.noise,))

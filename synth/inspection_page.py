@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 from stimuli.files import atomic_folder, made_of
 from stimuli.templating import render
 from synth import _inspection_pictures as pictures
-from synth._inspection_sections import field_tables, sections, unit_text
+from synth._inspection_sections import degrees, sections, unit_text
 from synth._report_words import number
+from synth.recipes import RECIPES
 from synth.site_inspection import SiteInspection
 
 #: what a folder of inspections holds, so that it may be replaced
@@ -53,6 +55,7 @@ def inspection_html(found: SiteInspection, facts: Mapping[str, str] | None = Non
         index=index,
         model=repr(found.model),
         figures=_key_figures(found),
+        doubt=_doubt(found),
         sections=shown,
         facts={**_own_facts(found), **(facts or {})},
     )
@@ -173,16 +176,30 @@ def _key_figures(found: SiteInspection) -> list[tuple[str, str]]:
     figures.append((number(float(best)), f"{unit}, predicted, best natural image"))
     figures.append((number(float(forecast)), f"{unit}, predicted, best image made for it"))
     row = found.gradient_field.table().iloc[0]
-    center = f"{row['rf_x_deg']:.1f}, {row['rf_y_deg']:.1f}".replace("-", "−")
+    center = f"{degrees(row['rf_x_deg'])}, {degrees(row['rf_y_deg'])}"
     figures.append((center, "deg right and up of the middle: center of the field"))
     return figures
+
+
+def _doubt(found: SiteInspection) -> str:
+    """Say that a model does not predict a site, where its held-out scores show that."""
+    if found.model.scores is None or found.site not in found.model.scores.index:
+        return ""
+    row = found.model.scores.loc[[found.site]].reindex(columns=["r", "explained_variance_low"])
+    r, low = row.to_numpy(float)[0]
+    if not (r <= 0 or low <= 0):
+        return ""
+    why = f"its correlation is {r:.2f}" if r <= 0 else "the interval of its explained variance includes 0"
+    return (
+        f"The model is not shown to predict this site: on held-out images {why.replace('-', '−')}. What follows "
+        "describes the model, hardly the site."
+    )
 
 
 def _card(found: SiteInspection, page: str) -> dict[str, Any]:
     best = found.natural.images([found.best[0]])[0]
     forecast = found.made_images.table["forecast_response"].to_numpy(float)
     strongest = int(np.nanargmax(forecast)) if np.isfinite(forecast).any() else 0
-    readout, _ = field_tables(found)
     shown = [
         (
             pictures.picture(best),
@@ -190,8 +207,8 @@ def _card(found: SiteInspection, page: str) -> dict[str, Any]:
             unit_text(found, found.responses[found.best[0]]),
         ),
         (
-            pictures.map_over(best, readout.maps[0].astype(np.float32), float(readout.maps[0].max())),
-            f"Where the readout of {found.site} looks",
+            pictures.speckle_over(best, found.gradient_field.maps[0]),
+            f"Which pixels change the response of {found.site}",
             "receptive field",
         ),
         (
@@ -200,16 +217,20 @@ def _card(found: SiteInspection, page: str) -> dict[str, Any]:
             f"made: {unit_text(found, forecast[strongest])}",
         ),
     ]
-    return {"site": found.site, "page": page, "pictures": shown, "figures": _key_figures(found)[:2]}
+    figures = _key_figures(found)[:2]
+    return {"site": found.site, "page": page, "pictures": shown, "figures": figures, "doubt": _doubt(found)}
 
 
 def _own_facts(found: SiteInspection) -> dict[str, str]:
     info = found.model.info
     height, width = info.size_px
+    config, record = found.made.config, found.made.stimuli.provenance
+    like = (name for name, known in RECIPES.items() if replace(known, start=config.start, steps=config.steps) == config)
+    seeds = ", ".join(str(seed) for seed in found.made_images.table["seed"])
     return {
-        "site": found.site,
-        "model": repr(found.model),
         "images": f"{info.channels} × {height} × {width} px (channel, height, width), {info.size_deg:g} deg wide",
         "natural images": f"{len(found.natural)}, {found.natural.name}",
-        "recipe of the images made": repr(found.made),
+        "images made": f"recipe {next(like, 'custom')!r}, start {config.start!r}, {config.steps} steps, seeds {seeds}",
+        **{f"SHA-256 of the {what}": digest[:16] for what, digest in found.sha256.items()},
+        "software": f"{record['project']} {record['version']}, torch {record['packages']['torch']}",
     }

@@ -102,6 +102,9 @@ def layer_grid(
 ) -> LayerGrid:
     """Synthesize an image for every channel of a layer: ``x* = argmax_x mean_xy f_k(x)``.
 
+    Of the layer that yields class scores, such as ``"classifier"``, these are the class images of Simonyan, Vedaldi &
+    Zisserman 2013 (section 2); what keeps an image natural is the recipe here, the norm of the image there.
+
     Parameters
     ----------
     backbone : str, nn.Module or Backbone
@@ -134,7 +137,7 @@ def layer_grid(
     Raises
     ------
     ValueError
-        For an unknown layer or channel, or no channel at all.
+        For an unknown layer or channel, no channel at all, or `top` below 1.
 
     Examples
     --------
@@ -142,6 +145,8 @@ def layer_grid(
     >>> quick.synthesis.stimuli.table["channel"].tolist(), quick.map_size
     ([0, 1], (8, 8))
     """
+    if top < 1:
+        raise ValueError(f"top is {top}; keep at least 1 natural image, or give none")
     network = load_backbone(backbone)
     side = network.input_px if network.fixed_size else size_px
     extractor = FeatureExtractor(network, layer, input_px=side)

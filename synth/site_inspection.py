@@ -16,18 +16,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neural_fits.fit import best_device
+from neural_fits.image_size import require_image_size
 from neural_fits.inspection.receptive_fields import GradientFields, gradient_fields
 from neural_fits.inspection.saliency import saliency, smooth_grad
 from neural_fits.inspection.site_activation import site_activation_maps, site_offsets
-from neural_fits.inspection.spectral_tuning import SpectralTuning, site_tunings
+from neural_fits.inspection.spectral_tuning import SpectralTuning, TuningConfig, site_tunings
 from neural_fits.inspection.targets import target_function
 from neural_fits.site_maps import receptive_fields
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet, natural_photos
+from stimuli.provenance import sha256_bytes
 from synth._inspection_gratings import grating_responses, octaves
+from synth.driver import driver_of
 from synth.objectives import Stretch
 from synth.progress import Progress
 from synth.recipes import SynthesisConfig
+from synth.recipes import recipe as named
 from synth.synthesis import Synthesis
 from synth.synthesize import synthesize
 
@@ -36,6 +40,8 @@ Result = TypeVar("Result")
 _SAMPLE = 32
 #: embedded photographs where none are given
 _EMBEDDED = 320
+#: from faint noise: an image that starts from a photograph shows that photograph, not what the site wants
+MAXIMIZING = named("robust", start="pink")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +60,7 @@ class SiteInspection:
         Predicted responses to them, in the recording's unit.
     best, worst : tuple of int
         Places of the natural images with the highest and the lowest predicted responses, the extreme one first.
-    readout_field : ndarray, (row, column)
+    readout_field : ndarray, (row, column), or None
         Where the readout puts its weight, see `neural_fits.site_maps.receptive_fields`.
     gradient_field : GradientFields
         Which pixels change the response.
@@ -77,6 +83,8 @@ class SiteInspection:
         Images that maximize the response, of all inspected sites; `made_images` picks those of this one.
     left_out : dict of str to str
         Why a part that is None is missing.
+    sha256 : dict of str to str
+        Hashes of the model and of the natural images.
     """
 
     site: str
@@ -85,7 +93,7 @@ class SiteInspection:
     responses: NDArray[np.float32]
     best: tuple[int, ...]
     worst: tuple[int, ...]
-    readout_field: NDArray[np.float64]
+    readout_field: NDArray[np.float64] | None
     gradient_field: GradientFields
     offset: float
     activation: NDArray[np.float32] | None
@@ -96,6 +104,7 @@ class SiteInspection:
     grating_edges_cpd: NDArray[np.float64]
     made: Synthesis
     left_out: dict[str, str]
+    sha256: dict[str, str]
 
     @property
     def made_images(self) -> StimulusSet:
@@ -109,7 +118,7 @@ def inspect_sites(
     natural: StimulusSet | None = None,
     *,
     images: int = 3,
-    recipe: str | SynthesisConfig = "robust",
+    recipe: str | SynthesisConfig = MAXIMIZING,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
@@ -128,7 +137,7 @@ def inspect_sites(
     images : int
         How many best, worst and maximizing images.
     recipe : str or SynthesisConfig
-        How maximizing images are made.
+        How maximizing images are made; by default ``recipe("robust", start="pink")``.
     seed : int
         First seed of the maximizing images, and the seed of the noise in `smooth_grad` and tuning.
     device : str or torch.device, optional
@@ -144,7 +153,8 @@ def inspect_sites(
     Raises
     ------
     ValueError
-        For an unknown site, no site, natural images of another size, or a number below 1.
+        For an unknown site, no site, natural images of another size or in color where the model was fitted on gray
+        ones, or a number below 1.
 
     Examples
     --------
@@ -158,6 +168,9 @@ def inspect_sites(
     photographs = photographs_of(model) if natural is None else natural
     if len(photographs) < max(3, images):
         raise ValueError(f"there are {len(photographs)} natural images; give at least {max(3, images)}")
+    if photographs.shape[0] > model.info.channels:
+        raise ValueError("the natural images are in color, the model was fitted on gray images; give gray ones")
+    require_image_size(photographs, model.info.size_px, model.info.size_deg)
     told = progress or Progress(quiet=True)
     home, place = next(model.buffers()).device, best_device(device)
     try:
@@ -165,8 +178,8 @@ def inspect_sites(
         told.stage(f"predicting {len(photographs)} natural images")
         responses = model.predict(photographs)
         told.stage("spatial frequency and orientation")
-        sample = _even(photographs)
-        tunings = _or_reason(lambda: site_tunings(model, sample, chosen, seed=seed, progress=told.step))
+        sample = evenly(photographs, _SAMPLE)
+        tunings = _or_reason(lambda: site_tunings(model, sample, chosen, TuningConfig(seed=seed), progress=told.step))
         edges = octaves(model)
         gratings = _or_reason(lambda: grating_responses(model, edges))
         told.stage(f"synthesizing {len(chosen) * images} images")
@@ -181,8 +194,14 @@ def inspect_sites(
         )
         told.stage("fields, activation maps and saliency")
         shown = torch.from_numpy(sample.images()).to(place)
+        pixels = (sha256_bytes(photographs.codes([k]).tobytes()) for k in range(len(photographs)))
+        sha256 = {
+            "model": driver_of(model, [], place).sha256(),
+            "natural images": sha256_bytes("".join(pixels).encode()),
+        }
+        fields = receptive_fields(model)
         common = _Common(
-            model, photographs, responses, receptive_fields(model), shown, tunings, gratings, edges, made, images, seed
+            model, photographs, responses, fields, shown, tunings, gratings, edges, made, images, seed, sha256
         )
         found = []
         for done, site in enumerate(chosen, 1):
@@ -235,6 +254,7 @@ class _Common:
     made: Synthesis
     images: int
     seed: int
+    sha256: dict[str, str]
 
 
 def _inspect(site: str, common: _Common) -> SiteInspection:
@@ -244,7 +264,13 @@ def _inspect(site: str, common: _Common) -> SiteInspection:
     shown = torch.from_numpy(common.natural.images([*best, *worst])).to(common.sample.device)
     activation = _or_reason(lambda: _numpy(site_activation_maps(model, shown, site)[:, 0]))
     smooth = _or_reason(lambda: _numpy(smooth_grad(model, site, shown[: common.images], seed=common.seed)))
+    readout = common.readout_fields[column]
+    if not readout.any():
+        field: NDArray[np.float64] | str = "the readout has no weight for this site"
+    else:
+        field = readout if np.ptp(readout) > 1e-6 * readout.max() else "the readout weighs the whole image alike"
     missing = {
+        "readout_field": field,
         "activation": activation,
         "smooth_grad": smooth,
         "tuning": common.tunings,
@@ -257,7 +283,7 @@ def _inspect(site: str, common: _Common) -> SiteInspection:
         responses=common.responses[:, column],
         best=best,
         worst=worst,
-        readout_field=common.readout_fields[column],
+        readout_field=None if isinstance(field, str) else field,
         gradient_field=gradient_fields(model, [site], common.sample),
         offset=float(site_offsets(model, site)[0]),
         activation=None if isinstance(activation, str) else activation,
@@ -268,11 +294,26 @@ def _inspect(site: str, common: _Common) -> SiteInspection:
         grating_edges_cpd=common.grating_edges_cpd,
         made=common.made,
         left_out={part: value for part, value in missing.items() if isinstance(value, str)},
+        sha256=common.sha256,
     )
 
 
-def _even(photographs: StimulusSet) -> StimulusSet:
-    count = min(_SAMPLE, len(photographs))
+def evenly(photographs: StimulusSet, most: int) -> StimulusSet:
+    """Return at most so many images, evenly over a set.
+
+    Parameters
+    ----------
+    photographs : StimulusSet
+        The set.
+    most : int
+        How many.
+
+    Returns
+    -------
+    StimulusSet
+        The whole set where it has no more.
+    """
+    count = min(most, len(photographs))
     return photographs.select([k * len(photographs) // count for k in range(count)])
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neural_fits._feature_maps import as_map
 from neural_fits.backbones import Backbone
-from neural_fits.inspection._map_views import map_view
+from neural_fits.inspection._hooks import Hook, at_run, hooked
+from neural_fits.inspection._images import BATCH
 from neural_fits.inspection.targets import network_input
 
-Hook = Callable[[nn.Module, tuple[Any, ...], Any], None]
+#: what a layer yields -> map (image, channel, height, width)
+ToMap = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,8 @@ class PooledMap:
 
 @dataclass(frozen=True)
 class _Place:
-    """One run of one module: a network may run a module, such as a ReLU, several times an image."""
+    """One run of one module."""
 
-    name: str
     module: nn.Module
     run: int
 
@@ -52,6 +55,7 @@ class _Place:
 @dataclass(frozen=True)
 class _Found:
     source: _Place
+    to_map: ToMap
     rectified: bool
     #: None where the scores are the mean of a map of classes
     classifier: _Place | None
@@ -78,86 +82,116 @@ def read_pooled_map(backbone: Backbone, images: Tensor) -> PooledMap:
         When the network does not pool a feature map straight before one linear layer; names `grad_cam`.
     """
     with torch.no_grad():
-        inputs = network_input(backbone, images)
-        size = (inputs.shape[-2], inputs.shape[-1])
+        first = network_input(backbone, images[:1])
         # Noise instead of the user's image: on a flat or symmetric one a maximum could pass for a mean.
-        noise = torch.randn((1, *inputs.shape[1:]), generator=torch.Generator().manual_seed(0)).to(inputs)
-        found = _find(backbone, noise, size)
-        kept: dict[str, Any] = {}
-
-        def keep(place: _Place | None, key: str) -> Hook:
-            runs = iter(range(10**9))
-
-            def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-                if place is not None and next(runs) == place.run:
-                    kept[key] = output.clone()
-
-            return hook
-
-        pairs = [(found.source.module, keep(found.source, "map"))]
-        if found.classifier is not None:
-            pairs.append((found.classifier.module, keep(found.classifier, "scores")))
-        with _hooked(pairs):
-            output = backbone.network(inputs)
-        view = map_view(kept["map"], found.source.name, size)
-        if view is None:
-            raise RuntimeError(f"layer {found.source.name!r} of {backbone.name!r} gave no map at its second run")
-        maps = view[0].relu() if found.rectified else view[0]
+        noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0)).to(first)
+        found = _find(backbone, noise)
+        if found is None:
+            raise _not_pooling(backbone, images)
+        maps, scores = (torch.cat(each) for each in zip(*_parts(backbone, images, found), strict=True))
         if found.classifier is None:
-            classes = maps.shape[1]
-            return PooledMap(maps, torch.eye(classes).to(maps), maps.new_zeros(classes), output.flatten(1))
-        weight, bias = _linear(found.classifier.module)
-        return PooledMap(maps, weight, bias, kept["scores"].flatten(1))
+            weight, bias = torch.eye(maps.shape[1]).to(maps), maps.new_zeros(maps.shape[1])
+        else:
+            weight, bias = _linear(found.classifier.module)
+        # What holds for noise may fail on these images, as with a rectifier that saturates.
+        error = (maps.mean((2, 3)) @ weight.T + bias - scores).abs().max()
+        if not error <= 1e-4 * scores.abs().max():
+            raise _not_pooling(backbone, images)
+        return PooledMap(maps, weight, bias, scores)
 
 
-def _find(backbone: Backbone, inputs: Tensor, size: tuple[int, int]) -> _Found:
+def _parts(backbone: Backbone, images: Tensor, found: _Found) -> list[tuple[Tensor, Tensor]]:
+    """Return maps and scores of images, batch by batch."""
+    kept: dict[str, Tensor] = {}
+
+    def keep(key: str) -> Hook:
+        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
+            kept[key] = output.clone()
+
+        return hook
+
+    parts = []
+    for batch in images.split(BATCH):
+        pairs = [(found.source.module, at_run(found.source.run, keep("map")))]
+        if found.classifier is not None:
+            pairs.append((found.classifier.module, at_run(found.classifier.run, keep("scores"))))
+        with hooked(pairs):
+            output = backbone.network(network_input(backbone, batch))
+        maps = found.to_map(kept["map"])
+        assert maps is not None
+        parts.append((maps.relu() if found.rectified else maps, kept.get("scores", output).flatten(1)))
+    return parts
+
+
+def _not_pooling(backbone: Backbone, images: Tensor) -> ValueError:
+    return ValueError(
+        f"{backbone.name!r} does not average a feature map over its positions straight before one linear layer "
+        f"(images of {images.shape[-2]} x {images.shape[-1]} px), as class activation maps need; use grad_cam, or "
+        "larger images if its map shrinks to one position"
+    )
+
+
+def _find(backbone: Backbone, inputs: Tensor) -> _Found | None:
     network = backbone.network
-    names = {module: name for name, module in network.named_modules()}
-    runs: dict[nn.Module, int] = {}
+    runs: Counter[nn.Module] = Counter()
     maps: list[tuple[_Place, Tensor]] = []
     linear: list[tuple[_Place, Tensor, Tensor]] = []
 
     def record(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-        place = _Place(names[module], module, runs.setdefault(module, 0))
+        place = _Place(module, runs[module])
         runs[module] += 1
         if module is network or not isinstance(output, Tensor):
             return
-        view = map_view(output, place.name, size)
-        if view is not None:
-            maps.append((place, view[0].clone()))  # what follows may change it in place
-        elif _is_linear(module) and given and given[0].flatten(1).shape[1] == _linear(module)[0].shape[1]:
+        if output.ndim in (3, 4) and output.is_floating_point() and output[0].numel() > max(output.shape[1:]):
+            maps.append((place, output.clone()))  # what follows may change it in place
+        if _is_linear(module) and given and given[0].flatten(1).shape[1] == _linear(module)[0].shape[1]:
             linear.append((place, given[0].flatten(1).clone(), output.flatten(1).clone()))
 
-    with _hooked([(module, record) for module in names]):
+    with hooked([(module, record) for module in network.modules()]):
         output = network(inputs)
-    if isinstance(output, Tensor):
-        scores = output.flatten(1)
-        for place, pooled, made in reversed(linear):
-            source = _mean_of(maps, pooled) if _is_output(made, scores) else None
-            if source is not None:
-                return _Found(*source, place)
-        source = _mean_of(maps, scores)
+    if not isinstance(output, Tensor):
+        return None
+    scores = output.flatten(1)
+    ways = [(pooled, place) for place, pooled, made in reversed(linear) if _is_output(made, scores)]
+    for pooled, classifier in [*ways, (scores, None)]:
+        source = _mean_of(maps, pooled, (inputs.shape[-2], inputs.shape[-1]))
         if source is not None:
-            return _Found(*source, None)
-    raise ValueError(
-        f"{backbone.name!r} does not average a feature map over its positions straight before one linear layer (images "
-        f"of {size[0]} x {size[1]} px), as class activation maps need; use grad_cam, or larger images if its map "
-        "shrinks to one position"
-    )
+            return _Found(*source, classifier)
+    return None
 
 
-def _mean_of(maps: list[tuple[_Place, Tensor]], pooled: Tensor) -> tuple[_Place, bool] | None:
+def _mean_of(
+    maps: list[tuple[_Place, Tensor]], pooled: Tensor, size: tuple[int, int]
+) -> tuple[_Place, ToMap, bool] | None:
     """Return the last map whose mean over positions, as it is or rectified, is what was pooled."""
     if not pooled.any():
         return None
     for rectified in (False, True):
-        for place, each in reversed(maps):
-            if each.shape[1] != pooled.shape[1]:
-                continue
-            mean = (each.relu() if rectified else each).mean((2, 3))
-            if _same(mean, pooled):
-                return place, rectified
+        for place, output in reversed(maps):
+            # The numbers decide which axis the channels are, not the lengths of the axes.
+            for to_map in (_as_it_is, _channels_first) if output.ndim == 4 else (partial(_tokens, size=size),):
+                try:
+                    each = to_map(output)
+                except ValueError:  # tokens that form no grid
+                    continue
+                if each.shape[1] != pooled.shape[1] or each[0, 0].numel() < 2:
+                    continue
+                if _same((each.relu() if rectified else each).mean((2, 3)), pooled):
+                    return place, to_map, rectified
     return None
+
+
+def _as_it_is(output: Tensor) -> Tensor:
+    return output
+
+
+def _channels_first(output: Tensor) -> Tensor:
+    return output.permute(0, 3, 1, 2)
+
+
+def _tokens(output: Tensor, size: tuple[int, int]) -> Tensor:
+    found = as_map(output, "tokens", size)
+    return output if found is None else found
 
 
 def _is_output(made: Tensor, scores: Tensor) -> bool:
@@ -181,13 +215,3 @@ def _linear(module: nn.Module) -> tuple[Tensor, Tensor]:
     weight = module.get_parameter("weight").detach().flatten(1)
     bias = module.bias.detach() if isinstance(module.bias, Tensor) else weight.new_zeros(len(weight))
     return weight, bias
-
-
-@contextmanager
-def _hooked(pairs: list[tuple[nn.Module, Hook]]) -> Iterator[None]:
-    handles = [module.register_forward_hook(hook) for module, hook in pairs]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,4 +1,4 @@
-"""Signals and the networks that read them: checks, evaluation mode, the output of one layer in batches."""
+"""Signals and the networks that read them: checks, evaluation mode, the output of one layer."""
 
 from __future__ import annotations
 
@@ -53,10 +53,8 @@ def evaluating(network: Callable[[Tensor], Tensor]) -> Iterator[None]:
             each.training = True
 
 
-def reader(
-    network: Callable[[Tensor], Tensor], layer: str | None, batch_size: int, join: bool = True
-) -> Callable[[Tensor], Tensor]:
-    """Return a function that gives the activations meant, computed in batches where `join` is True."""
+def reader(network: Callable[[Tensor], Tensor], layer: str | None) -> Callable[[Tensor], Tensor]:
+    """Return a function that gives the activations meant."""
 
     def read(signals: Tensor) -> Tensor:
         if layer is None:
@@ -81,9 +79,7 @@ def reader(
             raise ValueError(f"layer {layer!r} is never run on a signal; choose another")
         return seen[0]
 
-    if not join:
-        return read
-    return lambda signals: torch.cat([read(part) for part in signals.split(batch_size)])
+    return read
 
 
 def _activations(output: object, where: str) -> Tensor:

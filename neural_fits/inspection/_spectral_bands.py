@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neural_fits.inspection.grating_tuning import band_edges
 from neural_fits.inspection.perturbation import perturb_amplitude, with_amplitude
 
 # Frequencies that lie on an edge, such as one cycle an image, belong to the band above it, whatever their last digit.
@@ -69,9 +69,7 @@ def make_bands(
     y_cpd = -np.fft.fftfreq(height, size_deg / width)[:, None]  # rows run downward, degrees upward
     nyquist = width / size_deg / 2
     if edges_cpd is None:
-        lowest = 1 / (size_deg * max(1.0, height / width))
-        count = max(1, math.floor(math.log2(nyquist / lowest) / octaves + _EDGE))
-        edges = np.asarray(nyquist * 2.0 ** (-octaves * np.arange(count, -1, -1)), dtype=np.float64)
+        edges = band_edges(size_px, size_deg, octaves)
     else:
         edges = np.asarray(edges_cpd, dtype=np.float64)
         if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all() or edges[0] <= 0:
@@ -80,7 +78,8 @@ def make_bands(
     ring = np.searchsorted(edges * (1 - _EDGE), frequency, side="right") - 1
     side = np.where((y_cpd > 0) | ((y_cpd == 0) & (x_cpd > 0)), 1.0, -1.0)
     angle = np.degrees(np.arctan2(y_cpd * side, x_cpd * side))  # of one half: a bin and its mirror fall in one band
-    wedge = np.round(angle * orientations / 180).astype(int) % orientations
+    # Halves go up: rounding to even would give both diagonals to the first of two bands.
+    wedge = np.floor(angle * orientations / 180 + 0.5 + _EDGE).astype(int) % orientations
     real = (np.abs(np.abs(x_cpd) - nyquist) < _EDGE) | (np.abs(np.abs(y_cpd) - nyquist) < _EDGE)
     outside = real | (ring < 0) | (ring >= len(edges) - 1) | (frequency == 0)
     band = np.where(outside, -1, ring * orientations + wedge)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.inspection._global_pooling import read_pooled_map
+from neural_fits.inspection._images import images_for, left_as_found
 from neural_fits.inspection.targets import class_index, names_of
 
 
@@ -57,7 +59,7 @@ def class_activation_maps(
     ``f`` is the last feature map and ``w`` the linear layer behind its mean over positions, so that the score is the
     mean of the map and the class's offset, exactly: ``S_c = mean(M_c) + b_c``. Which map and layer these are is found
     by running the network once and comparing numbers, whatever its attributes are called; a network that rectifies the
-    map before pooling (DenseNet) or pools a map of classes (SqueezeNet) counts too.
+    map before pooling (DenseNet) or pools a map of classes (SqueezeNet) counts too. The sum is checked on your images.
 
     Parameters
     ----------
@@ -78,8 +80,10 @@ def class_activation_maps(
     Raises
     ------
     ValueError
-        For a network without global average pooling straight before one linear layer (use `grad_cam`), or an unknown
-        class.
+        For a network without global average pooling straight before one linear layer (use `grad_cam`), an unknown
+        class, or images of other axes, not finite or out of range.
+    TypeError
+        When the images are no tensor of floating numbers, or a class is neither an index nor a name.
 
     Notes
     -----
@@ -93,15 +97,16 @@ def class_activation_maps(
     >>> torch.allclose(found.maps.mean((2, 3)) + found.bias, found.scores, atol=1e-4)
     True
     """
-    network = load_backbone(backbone)
-    read = read_pooled_map(network, images)
+    with left_as_found(backbone):
+        network = load_backbone(backbone)
+        read = read_pooled_map(network, images_for(backbone, images))
     total = read.scores.shape[1]
     if classes is None:
         if not 1 <= top <= total:
             raise ValueError(f"top is {top}; {network.name!r} has {total} classes, give 1 to {total}")
         index = read.scores.topk(top, dim=1).indices
     else:
-        wanted = [classes] if isinstance(classes, (int, str)) else list(classes)
+        wanted = list(np.atleast_1d(np.asarray(classes, dtype=object)))
         if not wanted:
             raise ValueError("no class was given; name at least one, or leave classes out for the highest scores")
         numbers = [class_index(network, each) for each in wanted]

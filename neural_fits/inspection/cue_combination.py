@@ -1,7 +1,8 @@
 """Cue combination: several uncertain maps of one thing as one, each counting by the inverse of its variance.
 
-In: maps of trials, such as class activation maps (trial, height, width) or (trial, frequency, time). Out:
-`CombinedCues`. In the published ccCAM the cues are the filters of the network instead: `filter_cues`.
+In: maps of one thing, such as class activation maps of trials (trial, frequency, time), or of one image by several
+networks (network, height, width). Out: `CombinedCues`. In the published ccCAM the cues are the filters of the network
+instead: `filter_cues`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 #: the least variance that a cue may get, as a part of the median: estimates by differences can fall below 0
 _LEAST = 0.05
@@ -35,7 +37,7 @@ class CombinedCues:
     weights: NDArray[np.float64]
 
 
-def combine_cues(maps: ArrayLike, variances: ArrayLike) -> CombinedCues:
+def combine_cues(maps: ArrayLike | Tensor, variances: ArrayLike) -> CombinedCues:
     """Return the average of cues by inverse variance: ``M = sum_i (M_i / v_i) / sum_i (1 / v_i)``.
 
     It has the least variance among unbiased averages of independent cues, ``1 / sum_i (1 / v_i)``.
@@ -55,14 +57,14 @@ def combine_cues(maps: ArrayLike, variances: ArrayLike) -> CombinedCues:
     Raises
     ------
     ValueError
-        When shapes do not match, or a variance is not positive.
+        When shapes do not match, a variance is not positive, or a map is not finite.
 
     Examples
     --------
     >>> combine_cues([[0.0], [4.0]], [1.0, 3.0]).values
     array([1.])
     """
-    cues, spread = np.asarray(maps, dtype=np.float64), np.asarray(variances, dtype=np.float64)
+    cues, spread = _finite(maps), _numbers(variances)
     if cues.ndim < 1 or not len(cues) or spread.shape not in (cues.shape, cues.shape[:1]):
         raise ValueError(
             f"maps have shape {cues.shape} and variances {spread.shape}; expected (cue, ...) and one variance a cue, "
@@ -76,7 +78,7 @@ def combine_cues(maps: ArrayLike, variances: ArrayLike) -> CombinedCues:
     return CombinedCues((weights * cues).sum(0), 1 / total, weights)
 
 
-def trial_variances(maps: ArrayLike) -> NDArray[np.float64]:
+def trial_variances(maps: ArrayLike | Tensor) -> NDArray[np.float64]:
     """Return how noisy each map of one thing is, from the differences between maps.
 
     With independent errors ``mean (M_i - M_j)^2 = v_i + v_j``; least squares over all pairs gives, for n maps,
@@ -96,14 +98,14 @@ def trial_variances(maps: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        For fewer than three maps.
+        For fewer than three maps, or maps that are not finite.
 
     Examples
     --------
     >>> trial_variances([[0.0, 0.0], [1.0, -1.0], [-1.0, -1.0]]).round(2)
     array([0.05, 1.  , 1.  ])
     """
-    flat = np.asarray(maps, dtype=np.float64)
+    flat = _finite(maps)
     if flat.ndim < 2 or len(flat) < 3:
         raise ValueError(f"maps have shape {flat.shape}; the noise of single maps needs at least 3 (trial, ...)")
     flat = flat.reshape(len(flat), -1)
@@ -119,7 +121,7 @@ def trial_variances(maps: ArrayLike) -> NDArray[np.float64]:
     return np.maximum(variances, _LEAST * middle)
 
 
-def combine_trials(maps: ArrayLike, groups: Sequence[object] | None = None) -> CombinedCues:
+def combine_trials(maps: ArrayLike | Tensor, groups: Sequence[object] | None = None) -> CombinedCues:
     """Return one map of many trials, noisy trials or groups counting less.
 
     Without groups every trial is a cue with one variance (`trial_variances`). With groups, such as subjects or
@@ -144,7 +146,7 @@ def combine_trials(maps: ArrayLike, groups: Sequence[object] | None = None) -> C
     Raises
     ------
     ValueError
-        For fewer than three trials, groups of fewer than two, or groups that do not match.
+        For fewer than three trials, groups of fewer than two or that do not match, or maps that are not finite.
 
     Examples
     --------
@@ -152,11 +154,11 @@ def combine_trials(maps: ArrayLike, groups: Sequence[object] | None = None) -> C
     >>> combine_trials(noisy).weights[:, 0].argmin()
     np.int64(4)
     """
-    trials = np.asarray(maps, dtype=np.float64)
+    trials = _finite(maps)
     if groups is None:
         return combine_cues(trials, trial_variances(trials))
     names = list(dict.fromkeys(groups))
-    if trials.ndim < 1 or len(groups) != len(trials):
+    if trials.ndim < 1 or not len(trials) or len(groups) != len(trials):
         raise ValueError(f"{len(groups)} groups came for maps of shape {trials.shape}; give one group a trial")
     parts = [trials[[each == name for each in groups]] for name in names]
     few = [name for name, part in zip(names, parts, strict=True) if len(part) < 2]
@@ -169,3 +171,14 @@ def combine_trials(maps: ArrayLike, groups: Sequence[object] | None = None) -> C
     least = _LEAST * np.median(spread, axis=tuple(range(1, spread.ndim)), keepdims=True)
     least = np.where(least > 0, least, spread.mean() or 1)
     return combine_cues(np.stack([part.mean(0) for part in parts]), np.maximum(spread, least))
+
+
+def _numbers(values: ArrayLike | Tensor) -> NDArray[np.float64]:
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+
+
+def _finite(values: ArrayLike | Tensor) -> NDArray[np.float64]:
+    found = _numbers(values)
+    if not np.isfinite(found).all():
+        raise ValueError("maps have values that are not finite; leave those cues out")
+    return found

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.inspection._global_pooling import PooledMap, read_pooled_map
+from neural_fits.inspection._images import images_for, left_as_found
 
 #: filters whose removal is computed at once
 _FILTERS = 64
@@ -30,6 +31,7 @@ class CueMaps:
         Map of each trial for its own class, in the unit of the features.
     reliability : Tensor, (class, channel)
         The weight of each filter for each class, in nats per squared feature: an inverse variance up to a factor.
+        Negative only where that was asked for.
     classes : tuple of int
         The classes among the labels, in the order of `reliability`.
     """
@@ -42,15 +44,15 @@ class CueMaps:
 def cue_combination_maps(
     backbone: str | nn.Module | Backbone, trials: Tensor, labels: Sequence[int], signed: bool = False
 ) -> CueMaps:
-    """Return class maps that weigh filters by their reliability: ``M = sum_k a_k f_k / sum_k a_k``.
+    """Return class maps that weigh filters by their reliability: ``M = sum_k a_k f_k / sum_k |a_k|``.
 
     Each filter of the pooled feature map is a cue. Its reliability for class c (1 / variance in cue combination) is
-    what its removal costs, per its own energy, averaged over the trials of the class:
+    what its removal costs on the trials of the class, per its own energy on them:
 
-    ``a_k = mean_n [L_n(f_k = 0) - L_n] / sum_xy f_nk(x, y)^2``, L the cross-entropy of the label.
+    ``a_k = sum_n [L_n(f_k = 0) - L_n] / sum_n sum_xy f_nk(x, y)^2``, L the cross-entropy of the label.
 
-    Trials on which a filter is silent say nothing about it and add 0. Unlike ``w_k^c`` of `class_activation_maps`, the
-    reliability depends on the trials.
+    Trials on which a filter is nearly silent say little about it and count little. Unlike ``w_k^c`` of
+    `class_activation_maps`, the reliability depends on the trials.
 
     Parameters
     ----------
@@ -61,8 +63,8 @@ def cue_combination_maps(
     labels : sequence of int
         The class of each trial.
     signed : bool
-        Keep filters whose removal helps, with negative weights, as the authors' program does; by default their
-        reliability is 0, since no variance is negative.
+        Keep filters whose removal helps, with negative weights; by default their reliability is 0, since no variance
+        is negative.
 
     Returns
     -------
@@ -72,13 +74,17 @@ def cue_combination_maps(
     Raises
     ------
     ValueError
-        When labels do not match trials or classes, the network does not pool a map before one linear layer, or no
-        filter counts for a class.
+        When labels do not match trials or classes, the network does not pool a map before one linear layer, no filter
+        counts for a class, or trials are not finite or out of range.
+    TypeError
+        When the trials are no tensor of floating numbers.
 
     Notes
     -----
-    Source: Ghosh, dal Maso, Roig, Mitsis & Boudrias 2018 (arXiv 1805.11704), with the weights as in the first author's
-    published program, which sums over trials where we average (the sum drops out of the maps).
+    Source: Ghosh, dal Maso, Roig, Mitsis & Boudrias 2018 (arXiv 1805.11704). Cost and energy are those of a public Lua
+    program that writes ``ccGAP_errTensor.t7`` and ``CON_ccCAM.h5``; whose it is, and whether the paper has the same
+    equations, we could not check. It sums the ratios of single trials, where one nearly silent trial outweighs all
+    others, and divides signed weights by their sum, which can be near 0 or turn the map over; we do neither.
 
     Examples
     --------
@@ -86,8 +92,9 @@ def cue_combination_maps(
     >>> cue_combination_maps(network, torch.rand(6, 1, 20, 30), [0, 0, 0, 1, 1, 1], signed=True).maps.shape
     torch.Size([6, 18, 28])
     """
-    network = load_backbone(backbone)
-    read = read_pooled_map(network, trials)
+    with left_as_found(backbone):
+        network = load_backbone(backbone)
+        read = read_pooled_map(network, images_for(backbone, trials))
     target = torch.as_tensor(np.asarray(labels), device=read.maps.device)
     count = read.scores.shape[1]
     if (
@@ -101,12 +108,12 @@ def cue_combination_maps(
         )
     cost = _removal_costs(read, target)
     energy = read.maps.square().sum((2, 3))
-    per_trial = torch.where(energy > 0, cost / energy.clamp(min=torch.finfo(energy.dtype).tiny), 0)
     classes, which = torch.unique(target, return_inverse=True)
-    reliability = torch.stack([per_trial[which == k].mean(0) for k in range(len(classes))])
+    costs, energies = (torch.stack([each[which == k].sum(0) for k in range(len(classes))]) for each in (cost, energy))
+    reliability = torch.where(energies > 0, costs / energies, 0)
     if not signed:
         reliability = reliability.clamp(min=0)
-    total = reliability.sum(1, keepdim=True)
+    total = reliability.abs().sum(1, keepdim=True)
     empty = (total == 0).flatten().nonzero().flatten().tolist()
     if empty:
         raise ValueError(

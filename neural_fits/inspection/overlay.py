@@ -44,7 +44,9 @@ def upsampled(maps: Tensor, size_px: tuple[int, int]) -> Tensor:
     return bigger.reshape(*maps.shape[:-2], *size_px)
 
 
-def overlay(image: ArrayLike, values: ArrayLike, limit: float | None = None) -> NDArray[np.uint8]:
+def overlay(
+    image: ArrayLike, values: ArrayLike, limit: float | None = None, signed: bool | None = None
+) -> NDArray[np.uint8]:
     """Return a gray version of an image with a map over it in color.
 
     Maps without negative values are drawn from clear to yellow over dark red (inferno's upper part); maps of both signs
@@ -58,6 +60,8 @@ def overlay(image: ArrayLike, values: ArrayLike, limit: float | None = None) -> 
         The map, on any grid; it is up-sampled to the image.
     limit : float, optional
         Value of the full color, to compare pictures; the largest absolute value of the map by default.
+    signed : bool, optional
+        Draw in red and blue; by default where a value is negative. Pictures beside each other need one answer.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def overlay(image: ArrayLike, values: ArrayLike, limit: float | None = None) -> 
     Raises
     ------
     ValueError
-        When image or map have other axes, or values that are not finite.
+        When image or map have other axes, the map is not finite, or the image is not in [0, 1].
 
     Examples
     --------
@@ -84,13 +88,18 @@ def overlay(image: ArrayLike, values: ArrayLike, limit: float | None = None) -> 
         )
     if not np.isfinite(raw).all():
         raise ValueError("the map has values that are not finite; leave them out before drawing")
+    if not (picture >= -0.01).all() or not (picture <= 1.01).all():
+        raise ValueError(
+            f"the image has values from {picture.min():.4g} to {picture.max():.4g}; expected 0 to 1, so divide 8-bit "
+            "images by 255"
+        )
     full = float(np.abs(raw).max()) if limit is None else float(limit)
     if not full >= 0:
         raise ValueError(f"limit is {limit}; give a positive value, or leave it out for the largest of the map")
     shown = upsampled(torch.from_numpy(raw), (picture.shape[1], picture.shape[2])).numpy()
     part = np.clip(shown / full, -1, 1) if full else np.zeros_like(shown)
     gray = np.repeat(picture.mean(0)[..., None], 3, axis=2)
-    signed = raw.min() < 0
+    signed = bool(raw.min() < 0) if signed is None else signed
     if signed:
         colors = matplotlib.colormaps["RdBu_r"](0.5 + 0.42 * part)[..., :3]
     else:
@@ -121,7 +130,7 @@ def box(values: ArrayLike, fraction: float = 0.2) -> tuple[int, int, int, int]:
     Raises
     ------
     ValueError
-        When no value is positive, or the fraction is out of range.
+        When no value is positive, one is not finite, or the fraction is out of range.
 
     Examples
     --------
@@ -133,6 +142,8 @@ def box(values: ArrayLike, fraction: float = 0.2) -> tuple[int, int, int, int]:
     found = np.asarray(values, dtype=np.float64)
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction is {fraction}; give at least 0 and less than 1")
+    if not np.isfinite(found).all():
+        raise ValueError("the map has values that are not finite; leave them out before boxing")
     if found.ndim != 2 or not found.size or not found.max() > 0:
         raise ValueError(f"a map of shape {found.shape} without positive values has no box; give a map that has some")
     regions, count = ndimage.label(found > fraction * found.max())

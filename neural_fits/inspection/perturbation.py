@@ -14,66 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stimuli.hints import did_you_mean
-
-#: kinds of noise: on the amplitudes (added, multiplied) or on the phases
-KINDS = ("additive", "multiplicative", "phase")
 # A map whose spread is below this share of its size is constant but for rounding.
 _CONSTANT = 1e-6
-
-
-def check_kind(kind: str) -> None:
-    """Refuse a kind of noise that does not exist.
-
-    Parameters
-    ----------
-    kind : str
-        Its name.
-
-    Raises
-    ------
-    ValueError
-        When it is none of `KINDS`.
-
-    Examples
-    --------
-    >>> check_kind("phase")
-    """
-    if kind not in KINDS:
-        raise ValueError(
-            f"there is no kind of perturbation {kind!r}; {did_you_mean(str(kind), KINDS)}choose of {', '.join(KINDS)}"
-        )
-
-
-def checked_scale(scale: float | None, default: float) -> float:
-    """Return the size of the noise, or the default where none is given.
-
-    Parameters
-    ----------
-    scale : float or None
-        What was asked.
-    default : float
-        What stands for None.
-
-    Returns
-    -------
-    float
-        The size.
-
-    Raises
-    ------
-    ValueError
-        When it is not a positive number.
-
-    Examples
-    --------
-    >>> checked_scale(None, 0.02)
-    0.02
-    """
-    value = default if scale is None else float(scale)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"scale is {scale!r}; give a positive number, or None for the published size of the noise")
-    return value
 
 
 def perturb_amplitude(amplitude: Tensor, noise: Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -134,25 +76,27 @@ def with_amplitude(spectrum: Tensor, amplitude: Tensor) -> Tensor:
     return torch.sgn(spectrum) * amplitude + torch.where(spectrum == 0, amplitude, 0.0)
 
 
-def mean_change(perturbed: Tensor, original: Tensor) -> Tensor:
-    """Return how far units moved, ``d = mean over time (y' - y)``.
+def time_mean(activations: Tensor) -> Tensor:
+    """Return the mean over time of each unit; its change is what noise on amplitudes is correlated with.
 
     Parameters
     ----------
-    perturbed, original : Tensor, (trial, unit, ...)
+    activations : Tensor, (trial, unit, ...)
         Activations; all axes after the unit are averaged.
 
     Returns
     -------
     Tensor, (trial, unit)
-        The change in the unit of the activations.
+        Means, float64, in the unit of the activations.
 
     Examples
     --------
-    >>> mean_change(torch.ones(1, 2, 5), torch.zeros(1, 2, 5)).tolist()
-    [[1.0, 1.0]]
+    >>> time_mean(torch.tensor([[[1.0, 2.0]]])).tolist()
+    [[1.5]]
     """
-    return (perturbed - original).flatten(2).mean(2) if perturbed.ndim > 2 else perturbed - original
+    # Changes are small beside the means, so their difference is taken of float64.
+    flat = activations.flatten(2) if activations.ndim > 2 else activations[..., None]
+    return flat.mean(2, dtype=torch.float64)
 
 
 def map_correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from neural_fits.features import FeatureExtractor
 from neural_fits.inspection.saliency import target_gradients
 from neural_fits.inspection.targets import Network, Target, target_function, target_name
+from neural_fits.site_maps import field_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +59,13 @@ class GradientFields:
         Returns
         -------
         DataFrame
-            ``rf_x_deg`` (to the right) and ``rf_y_deg`` (upward) from the center of the image, the mean of the map, and
-            ``rf_sd_deg``, its standard deviation along an axis; NaN where no gradient arrived. Of a field at the border
-            only the part inside the image counts.
+            ``rf_x_deg``, ``rf_y_deg`` and ``rf_sd_deg`` as `neural_fits.site_maps.field_table` defines them; NaN where
+            no gradient arrived.
         """
         height, width = self.maps.shape[1:]
-        x = ((np.arange(width) + 0.5) / width - 0.5) * self.size_deg
-        y = (0.5 - (np.arange(height) + 0.5) / height) * (self.height_deg or self.size_deg * height / width)
-        across, down = self.maps.sum(1), self.maps.sum(2)
-        center = np.stack([across @ x, down @ y])
-        variance = (across @ x**2 + down @ y**2 - (center**2).sum(0)) / 2
-        found = np.where(self.maps.any((1, 2)), [*center, np.sqrt(variance.clip(0))], np.nan)
-        return pd.DataFrame(found.T, index=list(self.names), columns=["rf_x_deg", "rf_y_deg", "rf_sd_deg"])
+        return field_table(self.maps, self.size_deg, self.height_deg or self.size_deg * height / width).set_axis(
+            list(self.names)
+        )
 
 
 def gradient_fields(
@@ -198,9 +194,12 @@ def layer_support(
     images = torch.rand((samples, 3, *size_px), generator=random).to(extractor.mean.device)
     with torch.no_grad():
         channels, rows, columns = extractor(images[:1]).shape[1:]
-    row, column = position or (rows // 2, columns // 2)
-    if not (0 <= row < rows and 0 <= column < columns):
-        raise ValueError(f"position is {position}, the map has {rows} rows and {columns} columns; count from 0")
+    place = (rows // 2, columns // 2) if position is None else tuple(position)
+    if len(place) != 2 or not (0 <= place[0] < rows and 0 <= place[1] < columns):
+        raise ValueError(
+            f"position is {place}, the map has {rows} rows and {columns} columns; give (row, column), from 0"
+        )
+    row, column = place
     mixture = torch.randn(channels, generator=random).to(images.device)
     gradients = target_gradients(lambda part: extractor(part)[:, :, row, column] @ mixture, images)
     reached = (gradients != 0).any(1).any(0).cpu().numpy()

@@ -15,9 +15,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from neural_fits.inspection._images import BATCH, images_for, left_as_found
 from neural_fits.inspection.targets import Network, Target, TargetFunction, target_function
-
-_BATCH = 16
 
 
 def saliency(network: Network, target: Target, images: Tensor) -> Tensor:
@@ -40,12 +39,21 @@ def saliency(network: Network, target: Target, images: Tensor) -> Tensor:
     Tensor, (image, height, width)
         Unit of the target per unit of pixel value (0 to 1), at least 0.
 
+    Raises
+    ------
+    TypeError
+        When the images are no tensor of floating numbers.
+    ValueError
+        When they have other axes, or values that are not finite or out of range.
+
     Examples
     --------
     >>> saliency("efficientnet-lite0", "tabby", torch.rand(1, 3, 64, 64)).shape
     torch.Size([1, 64, 64])
     """
-    return target_gradients(target_function(network, target), images).abs().amax(1)
+    with left_as_found(network):
+        function = target_function(network, target)
+        return target_gradients(function, images_for(network, images)).abs().amax(1)
 
 
 def target_gradients(function: TargetFunction, images: Tensor) -> Tensor:
@@ -70,7 +78,7 @@ def target_gradients(function: TargetFunction, images: Tensor) -> Tensor:
     [[[[2.0, 2.0]]]]
     """
     parts = []
-    for part in images.split(_BATCH):
+    for part in images.split(BATCH):
         with torch.enable_grad():
             varied = part.detach().clone().requires_grad_()
             (gradient,) = torch.autograd.grad(function(varied).sum(), varied)
@@ -84,7 +92,7 @@ def smooth_grad(
     """Return saliency with less speckle: ``M_ij = max_c |mean_n dS / dI_cij (I + e_n)|``, ``e ~ N(0, sigma^2)``.
 
     ``sigma = noise * (max I - min I)``. Noise takes images out of [0, 1] a little; nothing is clipped. Every image has
-    the noise of the seed alone, whatever images stand beside it.
+    the noise of the seed alone, whatever images stand beside it; on Apple's GPUs (mps) the noise is not seeded.
 
     Source: Smilkov, Thorat, Kim, Viegas & Wattenberg 2017; computed by captum's ``NoiseTunnel``.
 
@@ -109,7 +117,7 @@ def smooth_grad(
     Raises
     ------
     ValueError
-        When samples or noise are not positive.
+        When samples or noise are not positive, or images are none (see `saliency`).
     ImportError
         When captum is not installed.
 
@@ -121,20 +129,21 @@ def smooth_grad(
     if samples < 1 or not noise > 0:
         raise ValueError(f"samples is {samples} and noise {noise}; expected at least 1 sample and noise above 0")
     attr = import_captum()
-    tunnel = attr.NoiseTunnel(attr.Saliency(target_function(network, target)))
     parts = []
-    for image in images.detach().split(1):
-        stdev = noise * float(image.max() - image.min())
-        with _seeded(seed, image.device), _quiet():
-            mean = tunnel.attribute(
-                image.clone(),
-                nt_type="smoothgrad",
-                nt_samples=samples,
-                nt_samples_batch_size=min(samples, _BATCH),
-                stdevs=stdev,
-                abs=False,
-            )
-        parts.append(mean.detach().abs().amax(1))
+    with left_as_found(network):
+        tunnel = attr.NoiseTunnel(attr.Saliency(target_function(network, target)))
+        for image in images_for(network, images).split(1):
+            stdev = noise * float(image.max() - image.min())
+            with _seeded(seed, image.device), _quiet():
+                mean = tunnel.attribute(
+                    image.clone(),
+                    nt_type="smoothgrad",
+                    nt_samples=samples,
+                    nt_samples_batch_size=min(samples, BATCH),
+                    stdevs=stdev,
+                    abs=False,
+                )
+            parts.append(mean.detach().abs().amax(1))
     return torch.cat(parts)
 
 
@@ -167,7 +176,9 @@ def integrated_gradients(
     Raises
     ------
     ValueError
-        When the steps are not positive.
+        When the steps are not positive, the baseline has another shape, or images are none (see `saliency`).
+    TypeError
+        When the baseline is neither a number nor a tensor.
     ImportError
         When captum is not installed.
 
@@ -178,14 +189,29 @@ def integrated_gradients(
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; expected at least 1")
-    method = import_captum().IntegratedGradients(target_function(network, target))
-    origins = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).expand_as(images)
+    attr = import_captum()
     parts = []
-    for image, origin in zip(images.detach().split(1), origins.split(1), strict=True):
-        with _quiet():
-            found = method.attribute(image.clone(), baselines=origin, n_steps=steps, internal_batch_size=_BATCH)
-        parts.append(found.detach())
-    return torch.cat(parts).to(images.dtype)
+    with left_as_found(network), _quiet():
+        method = attr.IntegratedGradients(target_function(network, target))
+        given = images_for(network, images)
+        origins = _origins(baseline, given)
+        for image, origin in zip(given.split(1), origins.split(1), strict=True):
+            found = method.attribute(image.clone(), baselines=origin, n_steps=steps, internal_batch_size=BATCH)
+            parts.append(found.detach().to(given.dtype))
+    return torch.cat(parts)
+
+
+def _origins(baseline: float | Tensor, images: Tensor) -> Tensor:
+    if isinstance(baseline, bool) or not isinstance(baseline, int | float | Tensor):
+        raise TypeError(f"baseline is {baseline!r}; give a gray level from 0 to 1, or images as a tensor")
+    origins = torch.as_tensor(baseline, dtype=images.dtype, device=images.device)
+    try:
+        return origins.expand_as(images)
+    except RuntimeError:
+        raise ValueError(
+            f"baseline has shape {tuple(origins.shape)}, images {tuple(images.shape)}; give one gray level, one image, "
+            "or one for each"
+        ) from None
 
 
 def import_captum() -> ModuleType:

@@ -17,14 +17,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from neural_fits.inspection._noise import noise_size, require_at_least_one
 from neural_fits.inspection._signal_network import checked_signals, evaluating, names_or_numbers, reader
 from neural_fits.inspection.perturbation import (
     IterationMean,
-    check_kind,
-    checked_scale,
     map_correlation,
-    mean_change,
     perturb_amplitude,
+    time_mean,
     trial_correlation,
     with_amplitude,
 )
@@ -43,11 +42,11 @@ class SignalPerturbation:
         ``"additive"``, ``"multiplicative"``, ``"phase"``, or ``"gradient"``.
     frequency_hz : ndarray, (frequency,)
         Frequencies of the Fourier bins.
-    correlation : ndarray, (channel, frequency, unit)
+    values : ndarray, (channel, frequency, unit)
         Amplitude kinds: correlation over trials of the noise with the change of the unit, mean over iterations;
         positive where more power raises the unit. Phase kind: correlation of ``|shift|`` with the likeness of the
         unit's course before and after, for all channels as one; negative where the unit depends on phase. NaN where
-        not defined. Gradient: the mean over trials of dy/dA.
+        not defined. Gradient: the mean over trials of dy/dA, in units of activation per unit of amplitude.
     standard_error : ndarray, (channel, frequency, unit)
         Standard error of the mean over iterations; over trials for a gradient.
     mean_change : ndarray, (unit,)
@@ -67,13 +66,13 @@ class SignalPerturbation:
     --------
     >>> signals = np.random.default_rng(0).normal(size=(60, 1, 64)).astype("float32")
     >>> found = perturb_signals(lambda x: x.square().mean(2), signals, rate_hz=64, iterations=2)
-    >>> found.correlation.shape, found.units
+    >>> found.values.shape, found.units
     ((1, 33, 1), ('unit 0',))
     """
 
     kind: str
     frequency_hz: NDArray[np.float64]
-    correlation: NDArray[np.float64]
+    values: NDArray[np.float64]
     standard_error: NDArray[np.float64]
     mean_change: NDArray[np.float64]
     decisions_kept: float
@@ -84,24 +83,43 @@ class SignalPerturbation:
     n_trials: int
     n_iterations: int
 
-    def strongest(self) -> pd.DataFrame:
-        """Return for each unit the channel and frequency of its largest correlation, with the sign.
+    def strongest(self, chosen_in: SignalPerturbation | None = None) -> pd.DataFrame:
+        """Return for each unit the channel and frequency of its largest value, with the sign.
+
+        The largest of many values is far from 0 even where all of them are noise. For a height without that bias, run
+        the analysis twice with two seeds: one chooses the place, the other gives the value.
+
+        Parameters
+        ----------
+        chosen_in : SignalPerturbation, optional
+            Another result, of other noise, in which the places are looked for.
 
         Returns
         -------
         DataFrame
-            One row a unit: ``channel``, ``frequency_hz``, ``correlation``, ``standard_error``. Units without any
-            defined correlation are left out.
+            One row a unit: ``channel``, ``frequency_hz``, ``value``, ``standard_error``. Units without any defined
+            value are left out.
+
+        Raises
+        ------
+        ValueError
+            When the other result has other channels, frequencies or units.
         """
+        where = self if chosen_in is None else chosen_in
+        if where.values.shape != self.values.shape:
+            raise ValueError(
+                f"values have shape {self.values.shape}, those to choose in {where.values.shape}; give two results of "
+                "the same channels, frequencies and units"
+            )
         rows = {}
         for k, unit in enumerate(self.units):
-            values = self.correlation[:, :, k]
-            if not np.isnan(values).all():
-                at = np.unravel_index(np.nanargmax(np.abs(values)), values.shape)
+            size = np.abs(where.values[:, :, k])
+            if not np.isnan(size).all():
+                at = np.unravel_index(np.nanargmax(size), size.shape)
                 rows[unit] = {
                     "channel": self.channels[at[0]],
                     "frequency_hz": self.frequency_hz[at[1]],
-                    "correlation": values[at],
+                    "value": self.values[(*at, k)],
                     "standard_error": self.standard_error[(*at, k)],
                 }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("unit")
@@ -130,7 +148,7 @@ class SignalPerturbation:
                 f"no frequency lies between {low_hz:g} and {high_hz:g} Hz; they run from {self.frequency_hz[0]:g} to "
                 f"{self.frequency_hz[-1]:g} Hz in steps of {self.frequency_hz[1] - self.frequency_hz[0]:g} Hz"
             )
-        values = self.correlation[:, chosen]
+        values = self.values[:, chosen]
         known = ~np.isnan(values)
         total, count = np.where(known, values, 0.0).sum(1), known.sum(1)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -159,7 +177,8 @@ def perturb_signals(
     scale) for each trial and frequency, the same for all channels; then ``corr over trials(|s|, r)`` with r the
     correlation over time of y and y'.
     The mean and the Nyquist frequency have no phase, so they are not shifted. All frequencies are perturbed at once.
-    Memory does not grow with the iterations.
+    Memory does not grow with the iterations. Activations over time are held for one batch, and for phases those of all
+    unperturbed signals.
 
     Parameters
     ----------
@@ -193,7 +212,7 @@ def perturb_signals(
     Returns
     -------
     SignalPerturbation
-        Correlations (channel, frequency, unit); (1, frequency, unit) for phases.
+        Values (channel, frequency, unit); (1, frequency, unit) for phases.
 
     Raises
     ------
@@ -208,42 +227,48 @@ def perturb_signals(
     >>> t = torch.arange(64) / 64
     >>> wave = torch.exp(2j * math.pi * 8 * t)  # power at 8 Hz of the second channel lowers the unit
     >>> found = perturb_signals(lambda x: -(x[:, 1] * wave).mean(1).abs()[:, None], signals, 64, iterations=5)
-    >>> found.strongest()[["channel", "frequency_hz"]].values.tolist(), bool(found.correlation[1, 8, 0] < 0)
+    >>> found.strongest()[["channel", "frequency_hz"]].values.tolist(), bool(found.values[1, 8, 0] < 0)
     ([['channel 1', 8.0]], True)
     """
-    check_kind(kind)
-    size = checked_scale(scale, SCALES[kind])
-    if iterations < 1:
-        raise ValueError(f"iterations is {iterations}; give at least 1")
+    size = noise_size(kind, scale, SCALES)
+    require_at_least_one(iterations=iterations, batch_size=batch_size)
     given = checked_signals(signals, network)
     rng = np.random.default_rng(seed)
     with evaluating(network), torch.no_grad():
-        respond = reader(network, layer, batch_size)
-        before = respond(given)
-        if kind == "phase" and before.ndim < 3:
+        read = reader(network, layer)
+        # Only phases are compared over time; of all others the means are enough.
+        held = [read(part) if kind == "phase" else time_mean(read(part)) for part in given.split(batch_size)]
+        if kind == "phase" and held[0].ndim < 3:
             raise ValueError(
                 f"phase perturbation compares the course of a unit over time, but the activations have shape "
-                f"{tuple(before.shape)}; name a layer that keeps time, or perturb amplitudes (kind='additive')"
+                f"{(len(given), *held[0].shape[1:])}; name a layer that keeps time, or perturb amplitudes "
+                "(kind='additive')"
             )
+        before = torch.cat([time_mean(part) for part in held])
         unit_names = names_or_numbers(units, before.shape[1], "unit")
         spectrum = torch.fft.rfft(given, dim=2)
-        correlation, moved, kept, correct = (IterationMean() for _ in range(4))
+        values, moved, kept, correct = (IterationMean() for _ in range(4))
         for done in range(iterations):
             changed, noise = _perturbed(spectrum, kind, size, given.shape[2], rng)
-            after = respond(changed)
-            change = mean_change(after, before)
-            effect = map_correlation(before, after) if kind == "phase" else change
-            correlation.add(trial_correlation(noise, effect))
-            moved.add(change.mean(0))
-            kept.add((_largest(after) == _largest(before)).double().mean())
+            means, likeness = [], []
+            for part, old in zip(changed.split(batch_size), held, strict=True):
+                new = read(part)
+                means.append(time_mean(new))
+                if kind == "phase":
+                    likeness.append(map_correlation(old, new))
+                del new  # before the next batch is read
+            after = torch.cat(means)
+            values.add(trial_correlation(noise, torch.cat(likeness) if likeness else after - before))
+            moved.add((after - before).mean(0))
+            kept.add((after.argmax(1) == before.argmax(1)).double().mean())
             correct.add(_accuracy(after, labels))
             if progress is not None:
                 progress(done + 1, iterations)
         return SignalPerturbation(
             kind,
             _frequencies(given.shape[2], rate_hz),
-            correlation.mean(),
-            correlation.standard_error(),
+            values.mean(),
+            values.standard_error(),
             moved.mean(),
             float(kept.mean()) if before.shape[1] > 1 else math.nan,
             float(_accuracy(before, labels)),
@@ -255,6 +280,7 @@ def perturb_signals(
         )
 
 
+@torch.enable_grad()
 def amplitude_gradient(
     network: Callable[[Tensor], Tensor],
     signals: ArrayLike | Tensor,
@@ -287,7 +313,7 @@ def amplitude_gradient(
     Returns
     -------
     SignalPerturbation
-        Gradients (channel, frequency, unit) in place of correlations, kind ``"gradient"``.
+        Gradients (channel, frequency, unit), kind ``"gradient"``.
 
     Raises
     ------
@@ -298,9 +324,10 @@ def amplitude_gradient(
     --------
     >>> signals = np.random.default_rng(0).normal(size=(9, 1, 8)).astype("float32")
     >>> found = amplitude_gradient(lambda x: x.mean(2), signals, 8.0)  # the mean moves with the bin at 0 Hz only
-    >>> found.frequency_hz[np.abs(found.correlation[0, :, 0]) > 1e-6].tolist()
+    >>> found.frequency_hz[np.abs(found.values[0, :, 0]) > 1e-6].tolist()
     [0.0]
     """
+    require_at_least_one(batch_size=batch_size)
     given = checked_signals(signals, network)
     spectrum = torch.fft.rfft(given, dim=2)
     total = IterationMean()
@@ -309,8 +336,7 @@ def amplitude_gradient(
             part = spectrum[start : start + batch_size]
             amplitude = part.abs().requires_grad_()
             rendered = torch.fft.irfft(with_amplitude(part, amplitude), given.shape[2], dim=2)
-            output = reader(network, layer, batch_size, join=False)(rendered)
-            reached = output.flatten(2).mean(2) if output.ndim > 2 else output
+            reached = time_mean(reader(network, layer)(rendered))
             parts = [
                 torch.autograd.grad(reached[:, k].sum(), amplitude, retain_graph=True)[0]
                 for k in range(reached.shape[1])
@@ -360,13 +386,9 @@ def _real_bins(n_time: int) -> list[int]:
     return [0] if n_time % 2 else [0, n_time // 2]
 
 
-def _largest(activations: Tensor) -> Tensor:
-    return (activations.flatten(2).mean(2) if activations.ndim > 2 else activations).argmax(1)
-
-
 def _accuracy(activations: Tensor, labels: Sequence[int] | None) -> Tensor:
     if labels is None:
         return torch.tensor(math.nan)
     if len(labels) != len(activations):
         raise ValueError(f"there are {len(labels)} labels for {len(activations)} trials; give one a trial")
-    return (_largest(activations).cpu() == torch.as_tensor(np.asarray(labels))).double().mean()
+    return (activations.argmax(1).cpu() == torch.as_tensor(np.asarray(labels))).double().mean()

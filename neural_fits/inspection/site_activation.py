@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neural_fits.image_size import require_size_px
 from neural_fits.inspection._grids import on_grid
-from neural_fits.inspection.targets import target_function
+from neural_fits.inspection._images import BATCH, images_for
+from neural_fits.inspection.targets import site_indices
 from neural_fits.site_model import Ensemble, SiteModel
 
 
@@ -44,7 +46,10 @@ def site_activation_maps(
     Raises
     ------
     ValueError
-        For an unknown site, or a layer without space (height = width = 1).
+        For an unknown site, a layer without space (height = width = 1), or images of another size, not finite or out
+        of [0, 1].
+    TypeError
+        When the model is none, or the images are no tensor of floating numbers.
 
     Examples
     --------
@@ -61,9 +66,11 @@ def site_activation_maps(
     >>> torch.allclose(maps.sum((2, 3)) + site_offsets(model), model(image), rtol=1e-4)
     True
     """
-    index = _site_indices(model, sites)
+    members, index = _members(model), site_indices(model, sites)
+    given = images_for(model, images)
+    require_size_px((given.shape[-2], given.shape[-1]), model.info.size_px)
     with torch.no_grad():
-        found = [_member_maps(member, images, index) for member in model._members()]
+        found = [torch.cat([_maps(member, part, index) for part in given.split(BATCH)]) for member in members]
         size = max(each.shape[2] for each in found), max(each.shape[3] for each in found)
         return torch.stack([on_grid(each, size) for each in found]).mean(0)
 
@@ -88,12 +95,17 @@ def site_offsets(model: SiteModel | Ensemble, sites: str | Sequence[str] | None 
     ValueError
         For an unknown site.
     """
-    index = _site_indices(model, sites)
-    return torch.stack([member.readout.bias[index] for member in model._members()]).mean(0)
+    members, index = _members(model), site_indices(model, sites)
+    return torch.stack([member.readout.bias[index] for member in members]).mean(0)
 
 
-def _member_maps(member: SiteModel, images: Tensor, index: list[int]) -> Tensor:
-    member(images[:1])  # refuses images of another size, as a prediction does
+def _members(model: object) -> list[SiteModel]:
+    if not isinstance(model, SiteModel | Ensemble):
+        raise TypeError(f"the model is {type(model).__name__}; expected a SiteModel or Ensemble, others have grad_cam")
+    return model._members()
+
+
+def _maps(member: SiteModel, images: Tensor, index: list[int]) -> Tensor:
     weight = member.readout.weight[index]
     if weight.shape[2] == weight.shape[3] == 1:
         raise ValueError(
@@ -103,13 +115,3 @@ def _member_maps(member: SiteModel, images: Tensor, index: list[int]) -> Tensor:
     features = member.extractor(images)
     by_place = torch.matmul(features.permute(2, 3, 0, 1), weight.permute(2, 3, 1, 0))  # (row, column, image, site)
     return by_place.permute(2, 3, 0, 1)
-
-
-def _site_indices(model: SiteModel | Ensemble, sites: str | Sequence[str] | None) -> list[int]:
-    known = list(model.site_ids)
-    wanted = known if sites is None else [sites] if isinstance(sites, str) else list(sites)
-    if not wanted:
-        raise ValueError("no site was given; name at least one, or leave sites out for all of them")
-    for site in wanted:
-        target_function(model, site)  # refuses unknown sites
-    return [known.index(site) for site in wanted]

@@ -17,22 +17,77 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neural_fits.inspection._images import left_as_found
+from neural_fits.inspection._noise import noise_size, require_at_least_one
 from neural_fits.inspection._spectral_bands import Bands, make_bands, rendered
 from neural_fits.inspection._spectral_images import checked_images, width_deg
-from neural_fits.inspection.perturbation import (
-    IterationMean,
-    check_kind,
-    checked_scale,
-    trial_correlation,
-)
-from neural_fits.inspection.targets import Network, Target, target_function, target_name
+from neural_fits.inspection.perturbation import IterationMean, trial_correlation
+from neural_fits.inspection.targets import Network, Target, site_indices, target_function, target_name
 from neural_fits.parallel import side_by_side
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet
-from stimuli.hints import did_you_mean
 
 #: sd of the RMS contrast added, sd of the share by which amplitudes change, half the range of the shift in radians
 SCALES = {"additive": 0.005, "multiplicative": 0.02, "phase": math.pi}
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """How images are perturbed.
+
+    Parameters
+    ----------
+    kind : {"additive", "multiplicative", "phase"}
+        What is perturbed. Additive gives all bands the same contrast, as gratings do; multiplicative weighs them by
+        what the images hold.
+    scale : float, optional
+        Size of the noise: RMS contrast (default 0.005), share of the amplitude (0.02), or radians (pi).
+    iterations : int
+        Times that all images are perturbed.
+    octaves : float
+        Width of the bands of spatial frequency, counted down from the Nyquist frequency to one cycle an image.
+    orientations : int
+        Number of bands of orientation; the first is centered on 0.
+    edges_cpd : sequence of float, optional
+        Edges of the bands of spatial frequency in place of `octaves`.
+    gradient : bool
+        Whether the gradient is computed too: one backward pass a target and batch, most of the time with many sites.
+    batch_size : int
+        Images a pass.
+    seed : int
+        Seed of the noise.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, or a number outside its range.
+
+    Examples
+    --------
+    >>> TuningConfig("phase", iterations=5).size
+    3.141592653589793
+    """
+
+    kind: str = "additive"
+    scale: float | None = None
+    iterations: int = 20
+    octaves: float = 0.5
+    orientations: int = 8
+    edges_cpd: Sequence[float] | None = None
+    gradient: bool = False
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        noise_size(self.kind, self.scale, SCALES)
+        require_at_least_one(iterations=self.iterations, orientations=self.orientations, batch_size=self.batch_size)
+        if not self.octaves > 0:
+            raise ValueError(f"octaves is {self.octaves}; give a positive width of the bands")
+
+    @property
+    def size(self) -> float:
+        """Size of the noise, the default where none was given."""
+        return noise_size(self.kind, self.scale, SCALES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +113,8 @@ class SpectralTuning:
         Standard error of that mean over iterations.
     gradient : ndarray, (frequency, orientation)
         Mean over images of the change of response per unit of RMS contrast added to the band (additive), per doubling
-        of its amplitude by the slope (multiplicative), or of ``|dy / dphase|`` per radian (phase).
+        of its amplitude by the slope (multiplicative), or of ``|dy / dphase|`` per radian (phase). NaN unless it was
+        asked for.
     scale : float
         Size of the noise.
     n_images, n_iterations : int
@@ -137,16 +193,9 @@ def spectral_tuning(
     network: Network,
     target: Target,
     images: Tensor | StimulusSet,
+    config: TuningConfig | None = None,
     *,
     size_deg: float | None = None,
-    kind: str = "additive",
-    scale: float | None = None,
-    iterations: int = 20,
-    octaves: float = 0.5,
-    orientations: int = 8,
-    edges_cpd: Sequence[float] | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> SpectralTuning:
     """Return which spatial frequencies and orientations move a target on these images.
@@ -155,7 +204,7 @@ def spectral_tuning(
     e ~ N(0, 1) for each band and image, with a such that e = 1 adds a pattern of RMS contrast `scale` to the band; or
     ``A' = A (1 + scale e)``. The value of a band is ``corr over images(e, y' - y)``, mean over iterations. With
     ``kind="phase"`` the phases of a band are turned by one shift s ~ U(-scale, scale), and the value is
-    ``corr over images(|s|, |y' - y|)``. The gradient needs no noise and is always there beside it.
+    ``corr over images(|s|, |y' - y|)``. The gradient needs no noise; ``TuningConfig(gradient=True)`` adds it.
 
     Images may leave [0, 1] by about the contrast added; they are not clipped, which would disturb other bands.
 
@@ -165,74 +214,49 @@ def spectral_tuning(
         As for `target_function`: a model and a site, a classifier and a class, an extractor and a channel or unit.
     images : Tensor, (image, channel, height, width), or StimulusSet
         At least three images with values in [0, 1]: the tuning is that on such images. Natural ones are a good choice.
+    config : TuningConfig, optional
+        Kind and size of the noise, bands, iterations, seed.
     size_deg : float, optional
         Width of the images in degrees of visual angle; a model of sites and a `StimulusSet` know it.
-    kind : {"additive", "multiplicative", "phase"}
-        What is perturbed. Additive gives all bands the same contrast, as gratings do; multiplicative weighs them by
-        what the images hold.
-    scale : float, optional
-        Size of the noise: RMS contrast (default 0.005), share of the amplitude (0.02), or radians (pi).
-    iterations : int
-        Times that all images are perturbed.
-    octaves : float
-        Width of the bands of spatial frequency, counted down from the Nyquist frequency to one cycle an image.
-    orientations : int
-        Number of bands of orientation; the first is centered on 0.
-    edges_cpd : sequence of float, optional
-        Edges of the bands of spatial frequency in place of `octaves`.
-    batch_size : int
-        Images a pass.
-    seed : int
-        Seed of the noise.
     progress : callable, optional
         Called with the iterations done and their number.
 
     Returns
     -------
     SpectralTuning
-        Correlation and gradient of each band.
+        Correlation of each band, and its gradient where asked.
 
     Raises
     ------
     ValueError
-        For an unknown kind or target, images of another shape, bands that make no sense, or an unknown size in degrees.
+        For an unknown target, images of another shape or size, bands that make no sense, or an unknown size in degrees.
 
     Examples
     --------
     >>> from stimuli import natural_photos
     >>> from neural_fits.features import FeatureExtractor
     >>> extractor = FeatureExtractor("efficientnet-lite0", "blocks.0")
-    >>> tuning = spectral_tuning(extractor, 3, natural_photos(8, size_px=32), iterations=2, octaves=1.0)
+    >>> config = TuningConfig(iterations=2, octaves=1.0)
+    >>> tuning = spectral_tuning(extractor, 3, natural_photos(8, size_px=32), config)
     >>> tuning.correlation.shape, tuning.edges_cpd.tolist()
     ((4, 8), [0.125, 0.25, 0.5, 1.0, 2.0])
     """
-    function = target_function(network, target)
-    (tuning,) = _tunings(
-        lambda batch: function(batch)[:, None],
-        network,
-        (target_name(network, target),),
-        images,
-        _Settings(size_deg, kind, scale, iterations, octaves, orientations, edges_cpd, batch_size, seed, progress),
-    )
+    with left_as_found(network):
+        function = target_function(network, target)
+        names = (target_name(network, target),)
+        (tuning,) = _tunings(lambda batch: function(batch)[:, None], network, names, images, config, size_deg, progress)
     return tuning
 
 
 def site_tunings(
     model: SiteModel | Ensemble,
     images: Tensor | StimulusSet,
-    sites: Sequence[str] | None = None,
+    sites: str | Sequence[str] | None = None,
+    config: TuningConfig | None = None,
     *,
-    kind: str = "additive",
-    scale: float | None = None,
-    iterations: int = 20,
-    octaves: float = 0.5,
-    orientations: int = 8,
-    edges_cpd: Sequence[float] | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, SpectralTuning]:
-    """Return the tuning of several sites, from the same perturbed images and in one pass through the network.
+    """Return the tuning of several sites, from the same perturbed images and passes through the network.
 
     Each is what `spectral_tuning` gives for that site and seed.
 
@@ -241,11 +265,13 @@ def site_tunings(
     model : SiteModel or Ensemble
         The model.
     images : Tensor or StimulusSet
-        As for `spectral_tuning`, and so are the options.
-    sites : sequence of str, optional
-        Ids of the sites; all by default.
-    kind, scale, iterations, octaves, orientations, edges_cpd, batch_size, seed, progress : options
         As for `spectral_tuning`.
+    sites : str or sequence of str, optional
+        Ids of the sites; all by default.
+    config : TuningConfig, optional
+        As for `spectral_tuning`; with its gradient there is one backward pass a site and batch.
+    progress : callable, optional
+        Called with the iterations done and their number.
 
     Returns
     -------
@@ -255,32 +281,12 @@ def site_tunings(
     Raises
     ------
     ValueError
-        As `spectral_tuning`.
+        As `spectral_tuning`, or when no site is asked.
     """
-    chosen = tuple(model.site_ids if sites is None else sites)
-    for site in chosen:
-        if site not in model.site_ids:
-            hint = did_you_mean(str(site), model.site_ids)
-            raise ValueError(f"the model has no site {site!r}; {hint}it has {len(model.site_ids)} sites")
-    index = [model.site_ids.index(site) for site in chosen]
-    settings = _Settings(None, kind, scale, iterations, octaves, orientations, edges_cpd, batch_size, seed, progress)
-    return dict(
-        zip(chosen, _tunings(lambda batch: model(batch)[:, index], model, chosen, images, settings), strict=True)
-    )
-
-
-@dataclass(frozen=True)
-class _Settings:
-    size_deg: float | None
-    kind: str
-    scale: float | None
-    iterations: int
-    octaves: float
-    orientations: int
-    edges_cpd: Sequence[float] | None
-    batch_size: int
-    seed: int
-    progress: Callable[[int, int], object] | None
+    index = site_indices(model, sites)
+    chosen = [model.site_ids[k] for k in index]
+    found = _tunings(lambda batch: model(batch)[:, index], model, chosen, images, config, None, progress)
+    return dict(zip(chosen, found, strict=True))
 
 
 def _tunings(
@@ -288,74 +294,74 @@ def _tunings(
     network: object,
     names: Sequence[str],
     images: Tensor | StimulusSet,
-    settings: _Settings,
+    config: TuningConfig | None,
+    size_deg: float | None,
+    progress: Callable[[int, int], object] | None,
 ) -> list[SpectralTuning]:
     """Return the tuning of each output of a function images -> (image, unit)."""
-    check_kind(settings.kind)
-    size = checked_scale(settings.scale, SCALES[settings.kind])
-    if settings.iterations < 1:
-        raise ValueError(f"iterations is {settings.iterations}; give at least 1")
+    config = config or TuningConfig()
     given = checked_images(images, network)
-    size_px, size_deg = (given.shape[-2], given.shape[-1]), width_deg(network, images, settings.size_deg)
-    bands = make_bands(size_px, size_deg, settings.octaves, settings.orientations, settings.edges_cpd).to(given)
-    starts = range(0, len(given), settings.batch_size)
+    size_px, wide = (given.shape[-2], given.shape[-1]), width_deg(network, images, size_deg)
+    bands = make_bands(size_px, wide, config.octaves, config.orientations, config.edges_cpd).to(given)
+    starts = range(0, len(given), config.batch_size)
 
     def batches(function: Callable[[Tensor], Tensor], noise: Tensor | None) -> tuple[Tensor, Tensor]:
         @torch.no_grad()
         def call(start: int) -> tuple[Tensor, Tensor]:
-            stop = start + settings.batch_size
+            stop = start + config.batch_size
             batch = given[start:stop]
             if noise is None:
                 return function(batch), batch.new_zeros(len(batch), 0)
-            disturbed, acted = rendered(batch, bands, noise[start:stop], settings.kind)
+            disturbed, acted = rendered(batch, bands, noise[start:stop], config.kind)
             return function(disturbed), acted
 
         responses, acted = zip(*side_by_side(call, starts, given.device), strict=True)
         return torch.cat(responses), torch.cat(acted)
 
     original, _ = batches(respond, None)
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng(config.seed)
     mean = IterationMean()
-    for done in range(settings.iterations):
+    for done in range(config.iterations):
         shape = len(given), len(bands.bins)
-        drawn = rng.uniform(-size, size, shape) if settings.kind == "phase" else rng.normal(0.0, size, shape)
-        responses, acted = batches(respond, torch.from_numpy(drawn).to(given))
+        drawn = rng.uniform(-1, 1, shape) if config.kind == "phase" else rng.normal(0.0, 1.0, shape)
+        responses, acted = batches(respond, torch.from_numpy(config.size * drawn).to(given))
         change = responses - original
         acted[:, bands.bins == 0] = 0.0  # constant, so its correlation is not defined
-        mean.add(trial_correlation(acted, change.abs() if settings.kind == "phase" else change))
-        if settings.progress is not None:
-            settings.progress(done + 1, settings.iterations)
+        mean.add(trial_correlation(acted, change.abs() if config.kind == "phase" else change))
+        if progress is not None:
+            progress(done + 1, config.iterations)
     value, error = mean.mean(), mean.standard_error()
-    gradient = _gradients(respond, given, bands, settings)
+    gradient = _gradients(respond, given, bands, config) if config.gradient else np.full_like(value, math.nan)
     return [
         SpectralTuning(
             name,
-            settings.kind,
+            config.kind,
             bands.edges_cpd,
             bands.orientation_deg,
             correlation=value[:, k].reshape(bands.shape),
             standard_error=error[:, k].reshape(bands.shape),
             gradient=gradient[:, k].reshape(bands.shape),
-            scale=size,
+            scale=config.size,
             n_images=len(given),
-            n_iterations=settings.iterations,
+            n_iterations=config.iterations,
         )
         for k, name in enumerate(names)
     ]
 
 
+@torch.enable_grad()
 def _gradients(
-    respond: Callable[[Tensor], Tensor], images: Tensor, bands: Bands, settings: _Settings
+    respond: Callable[[Tensor], Tensor], images: Tensor, bands: Bands, config: TuningConfig
 ) -> NDArray[np.float64]:
     """Return the mean over images of dy/dnoise at no noise, (band, unit)."""
     total = IterationMean()
-    for start in range(0, len(images), settings.batch_size):
-        batch = images[start : start + settings.batch_size]
+    for start in range(0, len(images), config.batch_size):
+        batch = images[start : start + config.batch_size]
         noise = batch.new_zeros(len(batch), len(bands.bins)).requires_grad_()
-        outputs = respond(rendered(batch, bands, noise, settings.kind)[0])
+        outputs = respond(rendered(batch, bands, noise, config.kind)[0])
         parts = [torch.autograd.grad(outputs[:, k].sum(), noise, retain_graph=True)[0] for k in range(outputs.shape[1])]
         slopes = torch.stack(parts, -1)
         slopes[:, bands.bins == 0] = math.nan
-        for image in slopes.abs() if settings.kind == "phase" else slopes:
+        for image in slopes.abs() if config.kind == "phase" else slopes:
             total.add(image)
     return total.mean()

@@ -7,16 +7,15 @@ Used by every other module of this folder.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from neural_fits.backbones import EMBEDDED, Backbone, load_backbone
-from neural_fits.features import FeatureExtractor
+from neural_fits.features import FeatureExtractor, resized
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli.hints import did_you_mean
 
@@ -147,6 +146,36 @@ def names_of(network: Network) -> tuple[str, ...]:
     return _imagenet() if (backbone.name in EMBEDDED or source in {"torchvision", "timm"}) and last == 1000 else ()
 
 
+def site_indices(model: nn.Module, sites: str | Sequence[str] | None = None) -> list[int]:
+    """Return the columns of sites in a model's responses.
+
+    Parameters
+    ----------
+    model : SiteModel or Ensemble
+        The model.
+    sites : str or sequence of str, optional
+        Ids of the sites wanted; all by default.
+
+    Returns
+    -------
+    list of int
+        Index of each site.
+
+    Raises
+    ------
+    ValueError
+        When there is no such site (the closest id is suggested), or none was given.
+    TypeError
+        When a site is asked by anything but its id.
+    """
+    if sites is None:
+        return list(range(len(names_of(model))))
+    wanted = [sites] if isinstance(sites, str) or not isinstance(sites, Iterable) else list(sites)
+    if not wanted:
+        raise ValueError("no site was given; name at least one, or leave sites out for all of them")
+    return [_site_index(model, site) for site in wanted]
+
+
 def target_name(network: Network, target: Target) -> str:
     """Return a short name of a target, for titles.
 
@@ -225,11 +254,12 @@ def network_input(backbone: Backbone, images: Tensor) -> Tensor:
     >>> network_input(load_backbone("efficientnet-lite0"), torch.zeros(1, 1, 8, 8)).shape
     torch.Size([1, 3, 8, 8])
     """
-    if images.ndim != 4:
-        raise ValueError(f"images have shape {tuple(images.shape)}; expected (image, channel, height, width)")
-    side = backbone.input_px
-    if backbone.fixed_size and images.shape[-2:] != (side, side):
-        images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"images have shape {tuple(images.shape)} and type {images.dtype}; expected floating numbers (image, "
+            "channel, height, width)"
+        )
+    images = resized(images, backbone.input_px if backbone.fixed_size else None)
     plain = not any(backbone.mean) and set(backbone.std) == {1.0}
     if plain and _channels(backbone.network) != 3:
         return images

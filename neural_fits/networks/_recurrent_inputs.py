@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neural_fits.cross_validation import READOUTS, Option, compress
-from neural_fits.folds import Fold
 from neural_fits.readout import LinearReadout
 from neural_fits.ridge import principal_scores
 
@@ -20,10 +19,9 @@ def local_option(features: Tensor) -> Option:
     return Option("local", compress(READOUTS["local"], features), READOUTS["local"])
 
 
-def varies(responses: NDArray[np.floating], folds: list[Fold]) -> NDArray[np.bool_]:
-    """Say for each column whether there is something to learn in every fold."""
-    parts = [responses[train] for train, _ in folds]
-    return np.all([np.nanmax(part, 0, initial=-np.inf) > np.nanmin(part, 0, initial=np.inf) for part in parts], axis=0)
+def varies(responses: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Say for each column whether there is something to learn in it."""
+    return np.asarray(np.nanmax(responses, 0) > np.nanmin(responses, 0))
 
 
 def principal_inputs(features: Tensor, count: int) -> LinearReadout:
@@ -45,7 +43,7 @@ class ReadoutInputs:
     option : Option
         The readout.
     responses : ndarray, (stimulus, column)
-        Mean responses of every site in every bin that varies.
+        Mean responses of every site in every bin.
     count : int
         Components.
     """
@@ -56,8 +54,11 @@ class ReadoutInputs:
 
     def of(self, rows: NDArray[np.int_]) -> LinearReadout:
         """Return the map from features to inputs, fitted on some stimuli."""
-        spread = np.nanstd(self.responses[rows].astype(np.float64), 0)
-        scaled = np.asarray(self.responses / np.where(spread > 0, spread, 1), dtype=np.float32)
+        responses = self.responses[:, varies(self.responses[rows])]
+        if not responses.shape[1]:
+            raise ValueError("no site varies between images in any time bin, so nothing can be fitted")
+        spread = np.nanstd(responses[rows].astype(np.float64), 0)
+        scaled = np.asarray(responses / spread, dtype=np.float32)
         readout = self.option.fit(scaled, rows)
         known = self.option.predict(readout, rows)
         center = known.mean(0)

@@ -27,9 +27,9 @@ def recurrent_scores(
 ) -> pd.DataFrame:
     """Return one row for each site and bin; NaN where a site does not vary in a bin."""
     bins = recordings.time_bins_ms or ()
-    flat = _flat(recordings)
+    flat = by_bin(recordings)
     mean = flat.mean()
-    usable = varies(mean, folds)
+    usable = np.all([varies(mean[train]) for train, _ in folds], axis=0)
     table = pd.DataFrame(index=flat.sites.index)
     table["start_ms"], table["end_ms"] = ([edge[k] for _ in recordings.site_ids for edge in bins] for k in (0, 1))
     if usable.any():
@@ -43,7 +43,7 @@ def recurrent_scores(
     return table.set_axis(names, axis=0)
 
 
-def _flat(recordings: SiteRecordings) -> SiteRecordings:
+def by_bin(recordings: SiteRecordings) -> SiteRecordings:
     """Return every site in every bin as a site of its own."""
     bins = recordings.time_bins_ms or ()
     names = [f"{site}@{bin_name(each)}" for site in recordings.site_ids for each in bins]

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neural_fits.folds import group_folds
+from neural_fits.folds import Fold, group_folds
+from neural_fits.networks._recurrent_reading import read_bins
 from neural_fits.networks.recurrent import ModularRNN
 from neural_fits.networks.timeline import Timeline
 from neural_fits.readout import LinearReadout
@@ -40,8 +41,8 @@ class Trained:
     def predict(self, features: Tensor) -> NDArray[np.float32]:
         """Return responses (image, site, bin) before the scale of the bins."""
         rates = self.network(self.components(features), self.timeline)
-        pooled = torch.einsum("isu,sb->ibu", rates, self.timeline.pooling().to(rates))
-        return (pooled @ self.readout.weight.flatten(1).T + self.readout.bias).transpose(1, 2).cpu().numpy()
+        pooling = self.timeline.pooling().to(rates)
+        return read_bins(rates, pooling, self.readout.weight, self.readout.bias).transpose(1, 2).cpu().numpy()
 
 
 class _Sites(nn.Module):
@@ -60,8 +61,7 @@ class _Sites(nn.Module):
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return standardized responses (image, bin, site) and all rates."""
         rates = self.network(inputs, self.timeline)
-        pooled = torch.einsum("isu,sb->ibu", rates, self.pooling)
-        return pooled @ (self.weight * self.readable).T + self.bias, rates
+        return read_bins(rates, self.pooling, self.weight * self.readable, self.bias), rates
 
     def squared_weights(self) -> Tensor:
         """Return the sum of all squared weights that exist."""
@@ -93,13 +93,10 @@ class Training:
         return Trained(components, *course.parts(), self.timeline, epochs)
 
     def _best_epochs(self, rows: NDArray[np.int_]) -> int:
-        parts = min(_CHECK_PARTS, len(np.unique(self.groups[rows])))
-        if parts < 2:
-            raise ValueError("a training fold holds one group of stimuli, so none can say when to stop; give more")
         courses = []
-        for learn, held in group_folds(self.groups[rows], parts, self.config.seed):
-            components = self.inputs_of(rows[learn])  # the inputs of those held out must not know their responses
-            courses.append((self._course(components, rows, rows[learn]), *self._part(components, rows, rows[held])))
+        for learn, held in stopping_folds(self.groups, rows, self.config.seed):
+            components = self.inputs_of(learn)  # the inputs of those held out must not know their responses
+            courses.append((self._course(components, rows, learn), *self._part(components, rows, held)))
         best, best_epoch = math.inf, 1
         for epoch in range(1, self.config.max_epochs + 1):
             error = 0.0
@@ -124,6 +121,14 @@ class Training:
         network = ModularRNN(self.config.wiring(), len(components.bias), self.config.tau_ms)
         sites = _Sites(network, self.readable, self.timeline).to(self.features.device)
         return _Course(sites, *self._part(components, known, rows), self.config)
+
+
+def stopping_folds(groups: NDArray[np.generic], rows: NDArray[np.int_], seed: int) -> list[Fold]:
+    """Return parts of the training stimuli `rows`, held out in turn to say when to stop."""
+    parts = min(_CHECK_PARTS, len(np.unique(groups[rows])))
+    if parts < 2:
+        raise ValueError("a training fold holds one group of stimuli, so none can say when to stop; give more")
+    return [(rows[learn], rows[held]) for learn, held in group_folds(groups[rows], parts, seed)]
 
 
 class _Course:
@@ -174,7 +179,7 @@ class _Scaled:
         scaled, finite = (responses - mean[:, None]) / std[:, None], np.isfinite(responses)
         between = _between(scaled[rows])
         target = np.where(finite, scaled, 0.0).transpose(0, 2, 1)
-        trust = (np.where(finite, repeats, 0) / repeats[finite].mean()).transpose(0, 2, 1)
+        trust = np.where(finite, repeats, 0).transpose(0, 2, 1)
         parts = (target, trust, 1 / np.maximum(between, 1e-3), mean, std)
         return cls(*(torch.from_numpy(np.ascontiguousarray(part)).float().to(device) for part in parts))
 

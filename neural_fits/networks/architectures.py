@@ -7,12 +7,14 @@ Used by ``saved``; a file may name only what is registered here or what `load_ba
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from neural_fits import backbones
 from neural_fits.backbones import Backbone
@@ -25,8 +27,16 @@ ARCHITECTURES: dict[str, str | Callable[..., nn.Module]] = {
     "unrolled": "neural_fits.networks.unrolled:build_unrolled",
 }
 
+#: functions of torch whose first arguments are the size of a new tensor
+_MADE_BY_SIZE = frozenset({torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full})
+#: how torchvision builds its published networks where that is not how it builds one without weights
+_PUBLISHED: dict[str, dict[str, bool]] = {
+    "torchvision:googlenet": {"transform_input": True, "aux_logits": False},
+    "torchvision:inception_v3": {"transform_input": True},
+}
 
-def build_network(built_from: Mapping[str, Any]) -> nn.Module:
+
+def build_network(built_from: Mapping[str, Any], limit: float = math.inf) -> nn.Module:
     """Return a network with first weights, as described; its own weights are loaded into it afterwards.
 
     Parameters
@@ -35,6 +45,8 @@ def build_network(built_from: Mapping[str, Any]) -> nn.Module:
         ``{"base": NAME}`` with an embedded, ``torchvision:`` or ``timm:`` name (nothing is downloaded), or
         ``{"architecture": NAME, "config": {...}}`` with a key of `ARCHITECTURES` and the arguments of its class. With
         ``"head": LAYER, "classes": n`` that linear layer is replaced by one with n outputs.
+    limit : float
+        The most numbers that its tensors may hold, so that a damaged file cannot ask for all memory.
 
     Returns
     -------
@@ -44,19 +56,39 @@ def build_network(built_from: Mapping[str, Any]) -> nn.Module:
     Raises
     ------
     ValueError
-        For a name that is not known, or arguments that do not fit.
+        For a name that is not known, or arguments that do not fit, or more weights than `limit`.
 
     Examples
     --------
     >>> build_network({"base": "efficientnet-lite0", "head": "classifier", "classes": 5}).classifier.out_features
     5
     """
-    with torch.random.fork_rng(devices=[]):
-        network = _from_architecture(built_from) if "architecture" in built_from else _from_base(built_from)
-        if "head" in built_from:
-            head, classes = str(built_from["head"]), int(built_from["classes"])
-            swap_layer(network, head, new_head(_layer(network, head), classes))
+    try:
+        with torch.random.fork_rng(devices=[]), _Limited(limit):
+            network = _from_architecture(built_from) if "architecture" in built_from else _from_base(built_from)
+            if "head" in built_from:
+                head, classes = str(built_from["head"]), int(built_from["classes"])
+                swap_layer(network, head, new_head(_layer(network, head), classes))
+    except (TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError) as error:
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"a network cannot be built from {dict(built_from)}: {why}") from error
     return network.eval()
+
+
+class _Limited(TorchFunctionMode):
+    """Refuses tensors before they are made, once all together would hold more numbers than allowed."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.left = limit
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _MADE_BY_SIZE:
+            size = (kwargs or {}).get("size", args[0] if args and isinstance(args[0], (tuple, list)) else args)
+            self.left -= math.prod(each for each in size if isinstance(each, int))
+            if self.left < 0:
+                raise ValueError("the network described is larger than the weights saved with it; save it again")
+        return func(*args, **(kwargs or {}))
 
 
 def new_head(old: nn.Module, classes: int) -> nn.Module:
@@ -161,7 +193,7 @@ def with_weights(original: Backbone, network: nn.Module, what: str, **head: str 
     )
     if built is not None:
         return made
-    return replace(made, name=f"{made.name}@{made.weights_sha256[:12]}")
+    return replace(made, name=f"{made.name}@{made._digest()}")
 
 
 def _layer(network: nn.Module, name: str) -> nn.Module:
@@ -173,15 +205,11 @@ def _layer(network: nn.Module, name: str) -> nn.Module:
 
 def _from_architecture(built_from: Mapping[str, Any]) -> nn.Module:
     name, config = built_from["architecture"], built_from.get("config", {})
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise ValueError(
             f"unknown architecture {name!r}; {did_you_mean(str(name), ARCHITECTURES)}known: {', '.join(ARCHITECTURES)}"
         )
-    made = _made(ARCHITECTURES[name])
-    try:
-        return made(**config)
-    except TypeError as error:
-        raise ValueError(f"architecture {name!r} cannot be built from {dict(config)}: {error}") from error
+    return _made(ARCHITECTURES[name])(**config)
 
 
 def _made(made: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -204,4 +232,9 @@ def _from_base(built_from: Mapping[str, Any]) -> nn.Module:
             f"a network cannot be built from base {base!r}; expected {', '.join(backbones.EMBEDDED)}, torchvision:NAME "
             "or timm:NAME"
         )
+    if base in _PUBLISHED:
+        backbones.import_torchvision()
+        from torchvision import models
+
+        return models.get_model(base.partition(":")[2], weights=None, init_weights=False, **_PUBLISHED[base])
     return backbones.load_backbone(base, pretrained=False).network

@@ -38,16 +38,17 @@ def squash(vectors: Tensor, dim: int = -1) -> Tensor:
     >>> squash(torch.zeros(2))
     tensor([0., 0.])
     """
-    length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
-    return vectors * (length / (1 + length.square()))
+    wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # squares overflow in half precision
+    length = torch.linalg.vector_norm(wide, dim=dim, keepdim=True)
+    return (wide * (length / (1 + length.square()))).to(vectors.dtype)
 
 
 def dynamic_routing(predictions: Tensor, iterations: int = 3) -> tuple[Tensor, Tensor]:
     """Return the capsules of a layer from what every capsule below predicts for them: routing by agreement.
 
     ``b_ij = 0``, then r times: ``c_i = softmax_j(b_i)``, ``s_j = sum_i c_ij u_j|i``, ``v_j = squash(s_j)``,
-    ``b_ij += u_j|i . v_j``. Gradients pass through all iterations, as in the authors' published code; several other
-    implementations let them pass through the last one only.
+    ``b_ij += u_j|i . v_j``. Gradients pass through all iterations, as in the first author's program
+    (github.com/Sarasra/models, research/capsules/models/layers/layers.py: its loop stops none).
 
     Parameters
     ----------
@@ -102,6 +103,8 @@ class PrimaryCapsules(nn.Module):
         Units a capsule.
     kernel, stride : int
         Side and step of the convolution in positions; nothing is padded.
+    generator : torch.Generator, optional
+        Where the first weights come from; by default the same each time.
 
     Examples
     --------
@@ -109,11 +112,18 @@ class PrimaryCapsules(nn.Module):
     torch.Size([1, 16, 4, 4])
     """
 
-    def __init__(self, channels: int, types: int, dim: int, kernel: int, stride: int = 2) -> None:
+    def __init__(
+        self,
+        channels: int,
+        types: int,
+        dim: int,
+        kernel: int,
+        stride: int = 2,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.dim = dim
-        self.convolution = skip_init(nn.Conv2d, channels, types * dim, kernel, stride=stride)
-        first_weights(self.convolution, torch.Generator().manual_seed(0))
+        self.convolution = drawn(skip_init(nn.Conv2d, channels, types * dim, kernel, stride=stride), generator)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the capsules as a map.
@@ -149,7 +159,7 @@ class PrimaryCapsules(nn.Module):
 class CapsuleLayer(nn.Module):
     """Capsules that read all capsules below: ``u_j|i = W_ij u_i``, then `dynamic_routing`.
 
-    The paper writes no offset, so there is none.
+    The paper writes no offset, so there is none; the first author's program adds one before squashing.
 
     Parameters
     ----------
@@ -159,6 +169,8 @@ class CapsuleLayer(nn.Module):
         Number of capsules here, units of each.
     iterations : int
         Rounds of routing.
+    generator : torch.Generator, optional
+        Where the first weights come from; by default the same each time.
 
     Examples
     --------
@@ -166,11 +178,19 @@ class CapsuleLayer(nn.Module):
     torch.Size([2, 160])
     """
 
-    def __init__(self, lower: int, lower_dim: int, upper: int, upper_dim: int, iterations: int = 3) -> None:
+    def __init__(
+        self,
+        lower: int,
+        lower_dim: int,
+        upper: int,
+        upper_dim: int,
+        iterations: int = 3,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.upper, self.upper_dim, self.iterations = upper, upper_dim, iterations
-        self.weight = nn.Parameter(torch.empty(lower, lower_dim, upper * upper_dim))
-        first_weights(self, torch.Generator().manual_seed(0))
+        weight = torch.empty(lower, lower_dim, upper * upper_dim)
+        self.weight = nn.Parameter(weight.normal_(0, _FIRST_WEIGHTS, generator=generator or _same()))
 
     def predictions(self, capsules: Tensor) -> Tensor:
         """Return what every lower capsule predicts for every upper one.
@@ -239,27 +259,32 @@ class CapsuleLengths(nn.Module):
 
 
 @torch.no_grad()
-def first_weights(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the first weights of one layer; the layers inside it and those of other kinds are left as they are.
+def drawn(layer: nn.Conv2d | nn.Linear, generator: torch.Generator | None = None) -> nn.Conv2d | nn.Linear:
+    """Return a convolution or linear layer after drawing its first weights, uniform as torch's own.
 
     Parameters
     ----------
-    module : nn.Module
-        A convolution, a linear layer or a `CapsuleLayer`; it is changed.
-    generator : torch.Generator
-        Where the numbers come from.
+    layer : nn.Conv2d or nn.Linear
+        The layer; it is changed.
+    generator : torch.Generator, optional
+        Where the numbers come from; by default the same each time.
+
+    Returns
+    -------
+    nn.Conv2d or nn.Linear
+        The layer itself.
 
     Examples
     --------
-    >>> layer = nn.Linear(4, 1)
-    >>> first_weights(layer, torch.Generator().manual_seed(0))
-    >>> bool(layer.weight.abs().max() <= 0.5)
+    >>> bool(drawn(nn.Linear(4, 1)).weight.abs().max() <= 0.5)
     True
     """
-    if isinstance(module, CapsuleLayer):
-        module.weight.normal_(0, _FIRST_WEIGHTS, generator=generator)
-    elif isinstance(module, nn.Conv2d | nn.Linear):
-        bound = module.weight[0].numel() ** -0.5
-        module.weight.uniform_(-bound, bound, generator=generator)
-        if module.bias is not None:
-            module.bias.uniform_(-bound, bound, generator=generator)
+    generator = generator or _same()
+    bound = layer.weight[0].numel() ** -0.5
+    for each in layer.parameters():
+        each.uniform_(-bound, bound, generator=generator)
+    return layer
+
+
+def _same() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

@@ -42,7 +42,7 @@ def pose_perturbation(
     Raises
     ------
     ValueError
-        When no step is given.
+        When no step is given, or the classes are not one of the network's for each image.
 
     Examples
     --------
@@ -52,10 +52,14 @@ def pose_perturbation(
     if not len(steps):
         raise ValueError("no step was given; give at least one change, for example (-0.25, 0, 0.25)")
     capsules = network.capsules(images)
-    chosen = torch.linalg.vector_norm(capsules, dim=-1).argmax(1) if classes is None else classes
+    chosen = torch.linalg.vector_norm(capsules, dim=-1).argmax(1) if classes is None else classes.to(capsules.device)
     count, dims = len(images), network.class_dim
+    if chosen.shape != (count,) or chosen.is_floating_point() or not all(0 <= k < network.classes for k in chosen):
+        raise ValueError(
+            f"classes are {chosen.tolist()} for {count} images; give one for each, from 0 to {network.classes - 1}"
+        )
     change = torch.eye(dims)[:, None] * torch.tensor(steps, dtype=capsules.dtype)[:, None]  # (dimension, step, unit)
     changed = capsules[:, None, None] + change.to(capsules.device)[:, :, None]
-    repeated = chosen.repeat_interleave(dims * len(steps))
+    repeated = chosen.long().repeat_interleave(dims * len(steps))
     pictures = network.decode(changed.flatten(0, 2), repeated)
     return pictures.view(count, dims, len(steps), *pictures.shape[-2:])

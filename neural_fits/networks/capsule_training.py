@@ -10,14 +10,18 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
 from neural_fits.networks.capsules import CapsuleNetwork
 
 _MARGIN_PRESENT, _MARGIN_ABSENT = 0.9, 0.1
+#: how far images may lie outside [0, 1]: resizing overshoots a little
+_SLACK = 0.01
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,15 @@ def margin_loss(lengths: Tensor, labels: Tensor) -> Tensor:
     >>> margin_loss(torch.tensor([[0.9, 0.3]]), torch.tensor([0]))
     tensor([0.0200])
     """
-    present = functional.one_hot(labels, lengths.shape[1]).to(lengths.dtype)
+    present = functional.one_hot(labels.long(), lengths.shape[1]).to(lengths.dtype)
     missing = (_MARGIN_PRESENT - lengths).clamp(min=0).square()
     excess = (lengths - _MARGIN_ABSENT).clamp(min=0).square()
     return (present * missing + 0.5 * (1 - present) * excess).sum(1)
 
 
 def train_capsules(
-    images: Tensor,
-    labels: Tensor,
+    images: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
     training: CapsuleTraining | None = None,
     network: CapsuleNetwork | None = None,
     progress: Callable[[str], None] | None = None,
@@ -126,15 +130,15 @@ def train_capsules(
 
     Parameters
     ----------
-    images : Tensor, (image, 1 or 3, height, width)
+    images : Tensor or array, (image, 1 or 3, height, width)
         Square pictures, values in [0, 1]; color is turned to gray for the reconstruction.
-    labels : Tensor, (image,)
+    labels : Tensor or array, (image,)
         Index of each picture's class, from 0.
     training : CapsuleTraining, optional
         How to train; the default takes less than a minute on the digits.
     network : CapsuleNetwork, optional
-        Where to start, for another architecture or to train on; it is not changed. By default the network sized for
-        digits, with the size and number of classes of the pictures.
+        Where to start, for another architecture or to train on; it is not changed, and the work is done where it is.
+        By default the network sized for digits, with the size and number of classes of the pictures, where they are.
     progress : callable, optional
         Called with one line of text after each epoch.
 
@@ -146,7 +150,7 @@ def train_capsules(
     Raises
     ------
     ValueError
-        When images and labels do not match each other or the network.
+        When images and labels do not match each other or the network, or images are not finite or leave [0, 1].
 
     Examples
     --------
@@ -156,19 +160,22 @@ def train_capsules(
     >>> list(trained.history)
     ['margin_loss', 'reconstruction_sse', 'accuracy']
     """
-    _check(images, labels)
     training = training or CapsuleTraining()
+    images, labels = _checked(images, labels, network)
+    if training.shift_px >= images.shape[-1]:
+        raise ValueError(
+            f"shift_px is {training.shift_px} for images of {images.shape[-1]} px, which would leave empty ones; give "
+            "less, for example a tenth of the images"
+        )
     if network is None:
-        network = CapsuleNetwork(images.shape[-1], classes=int(labels.max()) + 1, seed=training.seed)
-    if int(labels.max()) >= network.classes:
-        raise ValueError(f"a label is {int(labels.max())}, the network has classes 0 to {network.classes - 1}")
+        network = CapsuleNetwork(images.shape[-1], classes=int(labels.max()) + 1, seed=training.seed).to(images.device)
     network = copy.deepcopy(network).requires_grad_(True).train()
     generator = torch.Generator().manual_seed(training.seed)
     optimizer = torch.optim.Adam(network.parameters(), training.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, training.decay)
     rows = []
     for epoch in range(training.epochs):
-        totals = torch.zeros(3)
+        totals = images.new_zeros(3)
         for index in torch.randperm(len(images), generator=generator).split(training.batch_size):
             pictures, truth = network.gray(_shifted(images[index], training.shift_px, generator)), labels[index]
             capsules = network.capsules(pictures)
@@ -191,16 +198,18 @@ def train_capsules(
 
 
 @torch.no_grad()
-def accuracy(network: CapsuleNetwork, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
+def accuracy(
+    network: CapsuleNetwork, images: ArrayLike | Tensor, labels: ArrayLike | Tensor, batch_size: int = 256
+) -> float:
     """Return the share of images whose longest capsule is the one of their class.
 
     Parameters
     ----------
     network : CapsuleNetwork
         The network.
-    images : Tensor, (image, 1 or 3, height, width)
-        Pictures of the network's size.
-    labels : Tensor, (image,)
+    images : Tensor or array, (image, 1 or 3, height, width)
+        Pictures of the network's size, values in [0, 1].
+    labels : Tensor or array, (image,)
         Their classes.
     batch_size : int
         Images a pass.
@@ -215,21 +224,36 @@ def accuracy(network: CapsuleNetwork, images: Tensor, labels: Tensor, batch_size
     >>> accuracy(CapsuleNetwork(classes=1), torch.zeros(3, 1, 16, 16), torch.zeros(3, dtype=torch.long))
     1.0
     """
-    _check(images, labels)
+    images, labels = _checked(images, labels, network)
     found = torch.cat([network(part).argmax(1) for part in images.split(batch_size)])
     return float((found == labels).float().mean())
 
 
-def _check(images: Tensor, labels: Tensor) -> None:
-    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(images):
+def _checked(
+    images: ArrayLike | Tensor, labels: ArrayLike | Tensor, network: CapsuleNetwork | None
+) -> tuple[Tensor, Tensor]:
+    """Return images and labels as tensors, where the network is, if they fit each other and it."""
+    given, truth = (
+        each.detach() if isinstance(each, Tensor) else torch.from_numpy(np.array(each)) for each in (images, labels)
+    )
+    if given.ndim != 4 or truth.shape != given.shape[:1] or not len(given):
         raise ValueError(
-            f"images have shape {tuple(images.shape)} and labels {tuple(labels.shape)}; expected (image, channel, "
+            f"images have shape {tuple(given.shape)} and labels {tuple(truth.shape)}; expected (image, channel, "
             "height, width) and one label an image"
         )
-    if labels.is_floating_point() or int(labels.min()) < 0:
+    if truth.is_floating_point() or int(truth.min()) < 0:
         raise ValueError("labels must be whole numbers from 0; number the classes, for example by numpy.unique")
-    if images.shape[-2] != images.shape[-1]:
-        raise ValueError(f"images are {images.shape[-2]} x {images.shape[-1]} px; this network takes square ones")
+    if network is not None and int(truth.max()) >= network.classes:
+        raise ValueError(f"a label is {int(truth.max())}, the network has classes 0 to {network.classes - 1}")
+    if given.shape[-2] != given.shape[-1]:
+        raise ValueError(f"images are {given.shape[-2]} x {given.shape[-1]} px; this network takes square ones")
+    low, high = float(given.min()), float(given.max())
+    if not -_SLACK <= low <= high <= 1 + _SLACK:  # NaN is in no order
+        raise ValueError(
+            f"images have values from {low:.4g} to {high:.4g}; expected finite ones in [0, 1], as 8-bit images / 255"
+        )
+    like = given.float() if network is None else network.luma
+    return given.to(like), truth.to(like.device, torch.long)
 
 
 def _shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:

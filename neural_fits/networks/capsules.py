@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from neural_fits.networks.capsule_layers import CapsuleLayer, CapsuleLengths, PrimaryCapsules, first_weights
+from neural_fits.networks.capsule_layers import CapsuleLayer, CapsuleLengths, PrimaryCapsules, drawn
 
 #: ITU-R BT.601, as pillow's conversion to gray
 _LUMA = (0.299, 0.587, 0.114)
@@ -50,7 +51,7 @@ class CapsuleNetwork(nn.Module):
     Raises
     ------
     ValueError
-        When the convolutions leave no position.
+        For a number below 1, or when the convolutions leave no position.
 
     Examples
     --------
@@ -72,30 +73,38 @@ class CapsuleNetwork(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        #: how to build it again, without the weights
+        self.config: dict[str, Any] = {
+            "input_px": input_px,
+            "classes": classes,
+            "channels": channels,
+            "kernel": kernel,
+            "primary_types": primary_types,
+            "primary_dim": primary_dim,
+            "class_dim": class_dim,
+            "routing": routing,
+            "decoder": list(decoder),
+        }
+        for name, value in self.config.items():
+            if min(value if name == "decoder" else [value], default=1) < 1:
+                raise ValueError(f"{name} is {value} in a capsule network; give 1 or more")
         side = (input_px - 2 * (kernel - 1) - 1) // 2 + 1
         if side < 1:
             raise ValueError(
                 f"two convolutions of {kernel} px leave nothing of images of {input_px} px; choose a smaller kernel"
             )
         self.input_px, self.classes, self.class_dim = input_px, classes, class_dim
-        #: how to build it again, without the weights
-        self.config = {
-            **{"input_px": input_px, "classes": classes, "channels": channels, "kernel": kernel},
-            **{"primary_types": primary_types, "primary_dim": primary_dim, "class_dim": class_dim},
-            **{"routing": routing, "decoder": list(decoder)},
-        }
         self.luma: Tensor
         self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
-        self.convolution = nn.Sequential(skip_init(nn.Conv2d, 1, channels, kernel), nn.ReLU())
-        self.primary = PrimaryCapsules(channels, primary_types, primary_dim, kernel)
-        self.digit_capsules = CapsuleLayer(primary_types * side**2, primary_dim, classes, class_dim, routing)
+        generator = torch.Generator().manual_seed(seed)
+        self.convolution = nn.Sequential(drawn(skip_init(nn.Conv2d, 1, channels, kernel), generator), nn.ReLU())
+        self.primary = PrimaryCapsules(channels, primary_types, primary_dim, kernel, generator=generator)
+        self.digit_capsules = CapsuleLayer(primary_types * side**2, primary_dim, classes, class_dim, routing, generator)
         self.lengths = CapsuleLengths(class_dim)
         widths = [classes * class_dim, *decoder, input_px**2]
-        steps = [part for pair in pairwise(widths) for part in (skip_init(nn.Linear, *pair), nn.ReLU())]
-        self.decoder = nn.Sequential(*steps[:-1], nn.Sigmoid())
-        generator = torch.Generator().manual_seed(seed)
-        for module in self.modules():
-            first_weights(module, generator)
+        layers = [drawn(skip_init(nn.Linear, *pair), generator) for pair in pairwise(widths)]
+        hidden = [part for layer in layers[:-1] for part in (layer, nn.ReLU())]
+        self.decoder = nn.Sequential(*hidden, layers[-1], nn.Sigmoid())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the length of the capsule of every class, the score of the class.

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from stimuli import StimulusSet
 from stimuli.hints import did_you_mean
 
+#: orders of the groups that are tried before a split counts as impossible
+_TRIES = 100
+
 
 def class_index(stimuli: StimulusSet, labels: str | Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int_]]:
     """Return the names of the classes, in alphabetical order, and the class of each image.
@@ -58,15 +61,22 @@ def class_index(stimuli: StimulusSet, labels: str | Sequence[str]) -> tuple[tupl
         missing = [stimuli.stimulus_ids[k] for k in np.flatnonzero(given.isna())[:5]]
         raise ValueError(f"{int(given.isna().sum())} image(s) have no label: {', '.join(missing)}; leave them out")
     names, index = np.unique(given.astype(str).to_numpy(dtype=str), return_inverse=True)
+    if "label" in names:
+        raise ValueError("a class is called 'label', as is the column of predictions; call it something else")
     if len(names) < 2:
         raise ValueError(f"all images are of one class, {str(names[0])!r}; give at least two classes")
     return tuple(map(str, names)), index
 
 
 def split_groups(
-    truth: NDArray[np.int_], groups: NDArray[np.generic], share: float, seed: int, names: Sequence[str]
+    truth: NDArray[np.int_],
+    groups: NDArray[np.generic],
+    share: float,
+    seed: int,
+    names: Sequence[str],
+    leave: int = 1,
 ) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Hold out whole groups until every class has its share, and leave every class at least one group.
+    """Hold out whole groups until every class has its share, and leave every class some groups.
 
     Parameters
     ----------
@@ -80,6 +90,8 @@ def split_groups(
         Seed of the choice.
     names : sequence of str
         Names of the classes, for the error.
+    leave : int
+        Groups that every class keeps at least.
 
     Returns
     -------
@@ -98,29 +110,37 @@ def split_groups(
     >>> sorted({str(groups[k]) for k in rest} & {str(groups[k]) for k in held_out})
     []
     """
-    order = np.random.default_rng(seed)
-    held: set[str] = set()
-    text = groups.astype(str)
+    labels, place = np.unique(groups.astype(str), return_inverse=True)
+    counts = np.zeros((len(labels), len(names)), dtype=int)  # images of every group and class
+    np.add.at(counts, (place, truth), 1)
     for k, name in enumerate(names):
-        own = text[truth == k]
-        own_groups, sizes = np.unique(own, return_counts=True)
-        if len(own_groups) < 2:
+        own = int((counts[:, k] > 0).sum())
+        if own <= leave:
             raise ValueError(
-                f"class {name!r} has {len(own)} image(s) in {len(own_groups)} group(s) left to split; give every class "
-                "images of at least three groups (photographs): one to train, one to say when to stop, one to test"
+                f"class {name!r} has {int(counts[:, k].sum())} image(s) in {own} group(s) left to split; give every "
+                "class images of at least three groups (photographs): one to train, one to say when to stop, one to "
+                "test"
             )
-        taken = int(sizes[[group in held for group in own_groups]].sum())
-        free = [j for j in order.permutation(len(own_groups)) if own_groups[j] not in held]
-        for j in free[: len(free) - 1 if taken == 0 or len(free) == len(own_groups) else len(free)]:
-            if taken >= share * len(own):
+    order = np.random.default_rng(seed)
+    for _ in range(_TRIES):
+        held = _held_groups(counts, share, leave, order)
+        if (counts[held].sum(0) > 0).all():
+            out = held[place]
+            return np.flatnonzero(~out), np.flatnonzero(out)
+    alone = names[int(np.argmin(counts[held].sum(0)))]
+    raise ValueError(f"class {alone!r} shares its groups with classes that need them; group by another column")
+
+
+def _held_groups(counts: NDArray[np.int_], share: float, leave: int, order: np.random.Generator) -> NDArray[np.bool_]:
+    """Take groups class by class, in random order, but none without which a class would keep too few."""
+    held = np.zeros(len(counts), dtype=bool)
+    for own in counts.T:
+        groups = np.flatnonzero(own)
+        for group in groups[order.permutation(len(groups))]:
+            if own[held].sum() >= share * own.sum():
                 break
-            held.add(str(own_groups[j]))
-            taken += int(sizes[j])
-    out = np.array([group in held for group in text])
-    for k, name in enumerate(names):
-        if not (~out & (truth == k)).any():
-            raise ValueError(f"class {name!r} shares all its groups with others held out; group by another column")
-    return np.flatnonzero(~out), np.flatnonzero(out)
+            held[group] = held[group] or ((counts[~held] > 0).sum(0) - (counts[group] > 0) >= leave).all()
+    return held
 
 
 def confusion(truth: NDArray[np.int_], named: NDArray[np.int_], names: Sequence[str]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor, for_image_batches
-from neural_fits.networks.saved import read_saved, save_backbone
+from neural_fits.networks.saved import read_saved, require_side, save_backbone
 from stimuli import StimulusSet
 
 
@@ -168,12 +168,15 @@ class Classifier(nn.Module):
         """
         backbone, record = read_saved(folder)
         try:
-            tables = {name: pd.DataFrame(**table) for name, table in record["tables"].items()}
+            if record["input_px"] is not None:
+                require_side(record["input_px"])
+            tables = {name: _from_json(table) for name, table in record["tables"].items()}
             names, head = tuple(map(str, record["class_names"])), str(record["head"])
             return cls(backbone, head, names, record["input_px"], tables, dict(record["provenance"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"the network in {str(folder)!r} has no classes of its own; read it by load_backbone('saved:FOLDER')"
+                f"the network in {str(folder)!r} has no classes of its own, or their record was damaged; read it by "
+                "load_backbone('saved:FOLDER')"
             ) from error
 
     def __repr__(self) -> str:
@@ -205,3 +208,10 @@ def share_right(confusion: pd.DataFrame) -> float:
 def _to_json(table: pd.DataFrame) -> dict[str, Any]:
     values = [[None if pd.isna(cell) else cell for cell in row] for row in table.astype(object).to_numpy().tolist()]
     return {"data": values, "index": list(table.index), "columns": list(table.columns)}
+
+
+def _from_json(table: dict[str, Any]) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(table["data"], index=table["index"], columns=table["columns"])
+    except ValueError as error:
+        raise TypeError(str(error)) from error

@@ -1,6 +1,6 @@
 """A small segmentation task made from the cut-outs and photographs of `stimuli`: several objects on each photograph.
 
-Objects may touch and cover each other. Held-out scenes hold other objects on other photographs than those to train on.
+Objects may touch and cover each other. Held-out scenes stand on photographs that none of those to train on shows.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from stimuli.appearance import to_float
 from stimuli.cutouts import Cutout, sample_cutouts
 from stimuli.scenes import composed
 
-#: objects of which the held-out scenes are made; the others are for training
-HELD_OUT_OBJECTS = ("ball", "mug", "ring")
-#: photographs behind the held-out scenes
-HELD_OUT_PHOTOGRAPHS = ("chelsea", "coins", "flower", "gravel", "rocket")
+#: photographs behind the held-out scenes; coins, objects themselves, stay among those to train on
+HELD_OUT_PHOTOGRAPHS = ("chelsea", "coffee", "flower", "gravel", "rocket")
 _TRIES = 20
 
 
@@ -115,41 +113,56 @@ def crowded_scenes(
 
 
 def cutout_task(
-    n_train: int = 500, n_test: int = 60, *, size_px: int = 64, channels: int = 1, seed: int = 0
+    n_train: int = 1000,
+    n_test: int = 100,
+    *,
+    size_px: int = 96,
+    channels: int = 1,
+    held_out_objects: Sequence[str] = (),
+    seed: int = 0,
 ) -> tuple[Scenes, Scenes]:
-    """Return scenes to train on, and held-out scenes of other objects on other photographs.
+    """Return scenes to train on, and held-out scenes on other photographs.
 
     Parameters
     ----------
     n_train, n_test : int
         Numbers of scenes.
     size_px : int
-        Height and width.
+        Height and width. At 64, one pixel more or less along every outline costs a fifth of the objects' area.
     channels : int
         1 for gray scenes, 3 for color. Every sample object has a color of its own: a network trained in color knows
-        objects by it and misses those of other colors (measured: IoU 0.80 in training, 0.02 held out).
+        objects by it and marks patches of such colors in other photographs (measured, after as many steps: held-out
+        IoU 0.53, against 0.83 in gray).
+    held_out_objects : sequence of str
+        Objects that only the held-out scenes show, and then they show no others; by default both show all eight.
     seed : int
         Seed of the drawing.
 
     Returns
     -------
     tuple of Scenes
-        For training (bottle, chair, cone, cube, jack on 9 photographs) and for testing (ball, mug, ring on 5).
+        For training, on 9 photographs, and for testing, on 5 others.
+
+    Raises
+    ------
+    ValueError
+        For an object that is not among the sample objects.
 
     Examples
     --------
-    >>> train, test = cutout_task(4, 2, size_px=64)
-    >>> set(train.photographs) & set(test.photographs)
-    set()
+    >>> train, test = cutout_task(4, 2, size_px=64, held_out_objects=("ball", "mug"))
+    >>> set(train.photographs) & set(test.photographs), {name for names in test.cutouts for name in names} - {"ball"}
+    (set(), {'mug'})
     """
-    photos = natural_photos(320, size_px, channels=channels, seed=seed)
+    photos = natural_photos(640, size_px, channels=channels, seed=seed)
     apart = photos.table["photograph"].isin(HELD_OUT_PHOTOGRAPHS).to_numpy()
-    things = sample_cutouts()
-    train = [each for each in things if each.name not in HELD_OUT_OBJECTS]
-    test = [each for each in things if each.name in HELD_OUT_OBJECTS]
-    return (
-        crowded_scenes(n_train, train, photos.select(~apart), seed=2 * seed),
-        crowded_scenes(n_test, test, photos.select(apart), seed=2 * seed + 1),
+    shown = sample_cutouts(held_out_objects or None)
+    known = [each for each in sample_cutouts() if each.name not in held_out_objects]
+    return tuple(
+        crowded_scenes(n, things, behind, most_objects=4, size_range=(0.3, 0.6), seed=2 * seed + k)
+        for k, (n, things, behind) in enumerate(
+            [(n_train, known, photos.select(~apart)), (n_test, shown, photos.select(apart))]
+        )
     )
 
 

@@ -6,7 +6,9 @@ groups of images that it never saw, beside a linear probe of the untouched netwo
 
 from __future__ import annotations
 
+import copy
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,14 +26,12 @@ from neural_fits.folds import group_labels
 from neural_fits.networks.architectures import with_weights
 from neural_fits.networks.class_labels import class_index, confusion, split_groups
 from neural_fits.networks.classifier import Classifier
-from neural_fits.networks.tuned_part import Kept, TunedPart
+from neural_fits.networks.tuned_part import Kept, TunedPart, default_freeze
 from neural_fits.networks.tuning import Tuning, descend
 from stimuli import StimulusSet
 from stimuli.class_folder import images_by_class
 from stimuli.provenance import provenance_record
 
-#: last layer that stays as it is when none is named
-DEFAULT_FREEZE = dict.fromkeys(("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"), "blocks.5")
 #: penalties of the linear probe, as scikit-learn's C
 _PROBE_C = (0.001, 0.01, 0.1, 1.0, 10.0)
 #: smallest side of a cropped view
@@ -45,7 +45,8 @@ class ClassTuning(Tuning):
     Parameters
     ----------
     freeze, learning_rate, decay, head_rate, pull, epochs, patience, batch_size, stop_share, seed
-        As for `Tuning`. A `learning_rate` of 0 trains the head alone.
+        As for `Tuning`. A `learning_rate` of 0 trains the head alone, with a `head_rate` of 0 as well it stays the
+        linear probe.
     test_share : float
         Share of the groups of each class that is never trained on, for the table of confusions.
     views : int
@@ -90,7 +91,7 @@ def fine_tune(
     Parameters
     ----------
     backbone : str, nn.Module or Backbone
-        As for `load_backbone`.
+        As for `load_backbone`; a copy is tuned.
     images : StimulusSet or path
         Pictures, or a folder with one sub-folder a class, read by `images_by_class` at the network's native size.
     labels : str or sequence of str
@@ -98,7 +99,7 @@ def fine_tune(
     config : ClassTuning, optional
         The settings.
     head : str, optional
-        The layer to replace; by default the last linear layer that runs.
+        The layer to replace, whose outputs are then the scores; by default the last linear layer that runs.
     group : str
         Column whose equal values stay on one side when images are held out.
     input_px : int, optional
@@ -131,17 +132,18 @@ def fine_tune(
     (('bright', 'dark'), True)
     """
     config = config or ClassTuning()
-    original = load_backbone(backbone)
+    original = load_backbone(copy.deepcopy(backbone))
     stimuli = images if isinstance(images, StimulusSet) else images_by_class(images, original.input_px)
     names, truth = class_index(stimuli, labels)
     groups = group_labels(stimuli, group)
-    rest, test = split_groups(truth, groups, config.test_share, config.seed, names)
+    rest, test = split_groups(truth, groups, config.test_share, config.seed, names, leave=2)
     inner, stop = split_groups(truth[rest], groups[rest], config.stop_share, config.seed + 1, names)
     train, stop = rest[inner], rest[stop]
 
     head = head or last_linear(original, stimuli.shape, input_px)
-    extractor = FeatureExtractor(original, head, input_px).to(best_device(device))
-    part = TunedPart(extractor, _freeze(config, original), stimuli.shape)
+    extractor = FeatureExtractor(original, head, input_px)
+    freeze = config.freeze or default_freeze(original, _last_block(original, head))
+    part = TunedPart(extractor, freeze, stimuli.shape, best_device(device))
     say = progress or (lambda _: None)
     say(f"{len(train)} images of {len(names)} classes to train, {len(stop)} to stop, {len(test)} held out")
     views = [part.below_all(stimuli.select(train), _view(k, config)) for k in range(config.views)]
@@ -201,7 +203,7 @@ def last_linear(backbone: Backbone, shape: tuple[int, int, int], input_px: int |
     Raises
     ------
     ValueError
-        When there is none.
+        When there is none, or the scores come from others as well.
 
     Examples
     --------
@@ -210,32 +212,42 @@ def last_linear(backbone: Backbone, shape: tuple[int, int, int], input_px: int |
     """
     found: dict[str, str] = {}
     handles = []
+    reader = FeatureExtractor(backbone, backbone.layers()[0], input_px)
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(reader.mean.device)
+    inputs = reader.network_input(images).to(next(backbone.network.parameters()).device)
     for name, module in backbone.network.named_modules():
         convolution = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
         if isinstance(module, nn.Linear) or convolution:
             kind = "convolution" if convolution else "linear"
             handles.append(module.register_forward_hook(lambda *_, kind=kind, name=name: found.update({kind: name})))
-    reader = FeatureExtractor(backbone, backbone.layers()[0], input_px)
     try:
         with torch.no_grad():
-            device = next(backbone.network.parameters()).device
-            backbone.network(reader.to(device).network_input(torch.zeros(1, *shape, device=device)))
+            backbone.network(inputs)
     finally:
         for handle in handles:
             handle.remove()
     if not found:
         raise ValueError(f"backbone {backbone.name!r} has no linear layer to replace; name a layer with head=")
-    return found.get("linear") or found["convolution"]
-
-
-def _freeze(config: ClassTuning, backbone: Backbone) -> str:
-    known = DEFAULT_FREEZE.get(backbone.name.partition("@")[0].removesuffix(" fine-tuned"))
-    if config.freeze is None and known is None:
+    head = found.get("linear") or found["convolution"]
+    silent = backbone.network.get_submodule(head).register_forward_hook(lambda *given: torch.zeros_like(given[2]))
+    try:
+        with torch.no_grad():
+            scores = backbone.network(inputs)
+    finally:
+        silent.remove()
+    if isinstance(scores, Tensor) and not torch.equal(scores[0], scores[1]):
         raise ValueError(
-            f"backbone {backbone.name!r} has no default layer to freeze up to; name one with ClassTuning(freeze=...): "
-            f"its outermost layers are: {', '.join(each for each in backbone.layers() if '.' not in each)}"
+            f"the scores of backbone {backbone.name!r} come from other layers beside {head!r}, the last linear one; "
+            "name the one whose outputs shall be the scores with head="
         )
-    return config.freeze or str(known)
+    return head
+
+
+def _last_block(backbone: Backbone, head: str) -> str | None:
+    """Return the last layer of an outermost series, such as ``"blocks.6"``, but of the series that ends in the head."""
+    own = f"{head.rpartition('.')[0]}." if "." in head else head
+    blocks = [name for name in backbone.layers() if re.fullmatch(r"[^.]+\.\d+", name) and not name.startswith(own)]
+    return blocks[-1] if blocks else None
 
 
 def _view(k: int, config: ClassTuning) -> Callable[[Tensor], Tensor] | None:
@@ -320,4 +332,4 @@ def _counts(names: tuple[str, ...], truth: NDArray[np.int_]) -> dict[str, str]:
     return {name: f"{int(counts.get(k, 0))} images" for k, name in enumerate(names)}
 
 
-__all__ = ["DEFAULT_FREEZE", "ClassTuning", "fine_tune", "last_linear"]
+__all__ = ["ClassTuning", "fine_tune", "last_linear"]

@@ -93,7 +93,7 @@ def overlap_tile(network: UNet, images: Tensor, *, tile_px: int = 388) -> Tensor
     Raises
     ------
     ValueError
-        When the tile is smaller than one pixel, or the network normalizes by the whole image.
+        When the tile is smaller than one pixel, or the network normalizes by the whole image or by each batch.
 
     References
     ----------
@@ -108,6 +108,8 @@ def overlap_tile(network: UNet, images: Tensor, *, tile_px: int = 388) -> Tensor
         raise ValueError(f"tile_px is {tile_px}; give a side of at least 1 pixel, such as 388")
     if network.norm == "instance":
         raise ValueError("norm='instance' depends on the whole image, so tiles cannot equal one pass; use untiled")
+    if network.norm == "batch" and network.training:
+        raise ValueError("a U-Net with norm='batch' is in training, where tiles normalize each other; call its eval()")
     height, width = images.shape[-2:]
     step = network.step_px
     # Unpadded outputs are a few pixels beyond a multiple of the step; tiles follow each other at that multiple.
@@ -135,7 +137,7 @@ def _valid_tile(network: UNet, images: Tensor, top: int, down: int, left: int, r
 
 def _same_tile(network: UNet, images: Tensor, top: int, down: int, left: int, right: int) -> Tensor:
     """Return the scores of one tile with so much of the image around it that no inner border is felt."""
-    halo = 6 * network.step_px  # a pixel depends on less than that to each side
+    halo = (8 if network.config["up"] == "bilinear" else 6) * network.step_px  # a pixel depends on less to each side
     first_row, first_column = max(top - halo, 0), max(left - halo, 0)
     scores: Tensor = network(images[..., first_row : down + halo, first_column : right + halo])
     return scores[..., top - first_row : down - first_row, left - first_column : right - first_column]

@@ -41,7 +41,7 @@ class Wiring:
     Raises
     ------
     ValueError
-        For no module, one named twice, no unit, or a density outside [0, 1].
+        For no module, one named twice, text instead of a tuple, no unit, or a density outside [0, 1].
 
     Examples
     --------
@@ -56,6 +56,8 @@ class Wiring:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.modules, str):  # a tuple of letters otherwise
+            raise ValueError(f"modules is {self.modules!r}; give a tuple of names, such as ({self.modules!r},)")
         object.__setattr__(self, "modules", tuple(self.modules))
         if not self.modules or len(set(self.modules)) < len(self.modules):
             raise ValueError(f"modules are {self.modules}; give one name or more, each once")
@@ -154,8 +156,10 @@ class ModularRNN(nn.Module):
 
     def __init__(self, wiring: Wiring, n_inputs: int, tau_ms: float = 100.0) -> None:
         super().__init__()
-        if n_inputs < 1 or not tau_ms > 0:
-            raise ValueError(f"{n_inputs} input(s) and a time constant of {tau_ms} ms; expected 1 or more and above 0")
+        if n_inputs < 1 or not 0 < tau_ms < math.inf:
+            raise ValueError(
+                f"{n_inputs} input(s) and a time constant of {tau_ms} ms; expected 1 or more, and finite and above 0"
+            )
         self.wiring, self.n_inputs, self.tau_ms = wiring, n_inputs, float(tau_ms)
         n, generator = wiring.n_units, torch.Generator().manual_seed(wiring.seed)
         links = wiring.links()

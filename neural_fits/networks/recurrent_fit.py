@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neural_fits.backbones import Backbone, load_backbone
-from neural_fits.features import FeatureExtractor
-from neural_fits.fit import DEFAULT_LAYERS, best_device
+from neural_fits.fit import _extractor, _layers, best_device
+from neural_fits.fit_task import _check_enough, _check_trainable
 from neural_fits.folds import Fold, group_folds, group_labels
-from neural_fits.networks._recurrent_inputs import ReadoutInputs, local_option, principal_inputs, varies
-from neural_fits.networks._recurrent_scores import recurrent_scores
-from neural_fits.networks._recurrent_training import Training
+from neural_fits.networks._recurrent_inputs import ReadoutInputs, local_option, principal_inputs
+from neural_fits.networks._recurrent_scores import by_bin, recurrent_scores
+from neural_fits.networks._recurrent_training import Training, stopping_folds
 from neural_fits.networks.recurrent import Wiring
 from neural_fits.networks.recurrent_sites import RecurrentSites
 from neural_fits.networks.timeline import Timeline, bin_scale
@@ -120,7 +120,7 @@ class RecurrentConfig:
                 f"components, max_epochs and patience are {self.components}, {self.max_epochs} and {self.patience}; "
                 "expected 1 or more of each"
             )
-        if not self.learning_rate > 0 or self.weight_penalty < 0 or self.rate_penalty < 0:
+        if not (self.learning_rate > 0 and self.weight_penalty >= 0 and self.rate_penalty >= 0):
             raise ValueError(
                 f"learning_rate is {self.learning_rate}, penalties are {self.weight_penalty} and {self.rate_penalty}; "
                 "expected a rate above 0 and penalties of 0 or more"
@@ -203,7 +203,8 @@ def fit_recurrent(
     Raises
     ------
     ValueError
-        When the recordings have no time axis, ids do not match, a site has no response or names no module.
+        When the recordings have no time axis, ids do not match, a site names no module, or was recorded in a bin on
+        fewer than four stimuli a fold or on too few groups of them.
 
     Examples
     --------
@@ -216,18 +217,20 @@ def fit_recurrent(
     RecurrentSites(3 sites, V1 -> V4 -> IT, 8 bins in 0-200 ms, unit 'spikes/bin')
     """
     config = config or RecurrentConfig()
-    recordings = _checked(recordings, stimuli)
-    bins = recordings.time_bins_ms or ()
-    timeline = config.timeline(bins)
+    timeline = config.timeline(_bins(recordings))
+    recordings = recordings.align(stimuli)
     readable = _readable(recordings, config.wiring(), config.site_column)
     groups = group_labels(stimuli, config.group)
     pairs = group_folds(groups, config.folds, config.seed)
+    _check_recorded(recordings, groups, pairs, config)
     place = best_device(device)
-    extractor = _extractor(load_backbone(backbone), layer, input_px).to(place)
+    network = load_backbone(backbone)
+    (layer,) = _layers(layer, network)
+    extractor = _extractor(network, layer, input_px).to(place)
     features = extractor.extract(stimuli, cache=cache)
     mean, counts = recordings.mean().astype(np.float64), recordings.n_repeats
     scale = bin_scale(timeline, recordings.unit).numpy()
-    inputs_of = _inputs(features, mean, pairs, config)
+    inputs_of = _inputs(features, mean, config)
     training = Training(features, inputs_of, mean / scale, counts, groups, readable, timeline, config)
 
     def fold(k: int) -> tuple[int, NDArray[np.float32]]:
@@ -272,20 +275,21 @@ def fit_recurrent(
     )
 
 
-def _checked(recordings: SiteRecordings, stimuli: StimulusSet) -> SiteRecordings:
+def _bins(recordings: SiteRecordings) -> tuple[tuple[float, float], ...]:
     if recordings.time_bins_ms is None:
         raise ValueError(f"{recordings!r} has no time axis; give time-resolved recordings, or use fit_sites")
-    recordings = recordings.align(stimuli)
-    if np.isinf(recordings.responses).any():
-        raise ValueError("some responses are infinite; set them to NaN where a trial is to be left out")
-    empty = recordings.n_repeats.sum(0) == 0
-    if empty.any():
-        site, place = (int(k) for k in np.argwhere(empty)[0])
-        raise ValueError(
-            f"site {recordings.site_ids[site]!r} has no response in time bin {place}; drop it with "
-            "recordings.select_sites([...])"
-        )
-    return recordings
+    return recordings.time_bins_ms
+
+
+def _check_recorded(
+    recordings: SiteRecordings, groups: NDArray[np.generic], pairs: list[Fold], config: RecurrentConfig
+) -> None:
+    """Refuse sites that a fold, or a part of one that says when to stop, could not learn in some time bin."""
+    flat = by_bin(recordings)
+    flat.check_usable()
+    inner = [part for train, _ in pairs for part in stopping_folds(groups, train, config.seed)]
+    _check_enough(flat.mean(), flat.site_ids, config.folds)
+    _check_trainable(flat.mean(), flat.site_ids, [*pairs, *inner])
 
 
 def _readable(recordings: SiteRecordings, wiring: Wiring, column: str | None) -> Tensor:
@@ -305,26 +309,14 @@ def _readable(recordings: SiteRecordings, wiring: Wiring, column: str | None) ->
     return readable
 
 
-def _extractor(network: Backbone, layer: str | None, input_px: int | None) -> FeatureExtractor:
-    layer = layer or DEFAULT_LAYERS.get(network.name)
-    if layer is None:
-        raise ValueError(f"backbone {network.name!r} has no default layer; name one with layer=")
-    joined = layer.split("+")
-    return FeatureExtractor(network, joined[0] if len(joined) == 1 else joined, input_px)
-
-
 def _inputs(
-    features: Tensor, mean: NDArray[np.float64], pairs: list[Fold], config: RecurrentConfig
+    features: Tensor, mean: NDArray[np.float64], config: RecurrentConfig
 ) -> Callable[[NDArray[np.int_]], LinearReadout]:
-    """Return what fits the map from features to inputs on some stimuli."""
+    """Return what fits the map from features to inputs on some stimuli, and on nothing of the others."""
     if config.inputs == "pca":
-        fixed = principal_inputs(features, config.components)
-        return lambda _: fixed
+        return lambda rows: principal_inputs(features[torch.from_numpy(rows).to(features.device)], config.components)
     flat = mean.reshape(len(mean), -1).astype(np.float32)
-    chosen = flat[:, varies(flat, pairs)]
-    if not chosen.shape[1]:
-        raise ValueError("no site varies between images in any time bin, so nothing can be fitted")
-    return ReadoutInputs(local_option(features), chosen, config.components).of
+    return ReadoutInputs(local_option(features), flat, config.components).of
 
 
 def _hashes(stimuli: StimulusSet, recordings: SiteRecordings) -> dict[str, str]:

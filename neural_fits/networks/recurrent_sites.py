@@ -7,6 +7,7 @@ Made by `fit_recurrent`.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor, for_image_batches
 from neural_fits.image_size import require_image_size
+from neural_fits.networks._recurrent_reading import read_bins
 from neural_fits.networks.recurrent import ModularRNN
 from neural_fits.networks.timeline import Timeline, bin_name, bin_scale
 from neural_fits.networks.unrolled import RATES, Unrolled
@@ -116,8 +118,7 @@ class RecurrentSites(nn.Module):
         Tensor, (image, site, bin)
             Responses in the recording's unit.
         """
-        pooled = torch.einsum("isu,sb->ibu", self.rates(images), self._pooling)
-        responses = pooled @ self.readout.weight.flatten(1).T + self.readout.bias
+        responses = read_bins(self.rates(images), self._pooling, self.readout.weight, self.readout.bias)
         return responses.transpose(1, 2) * self._scale
 
     def rates(self, images: Tensor) -> Tensor:
@@ -180,6 +181,9 @@ class RecurrentSites(nn.Module):
 
     def lesion(self, module: str, fraction: float = 1.0, seed: int = 0) -> RecurrentSites:
         """Return a copy in which units of a module are silent.
+
+        The readout stays as it was: sites that read only silent units keep its offset at all times. It was fitted
+        together with the rates and is no resting rate: it may be above their response before the image.
 
         Parameters
         ----------
@@ -244,9 +248,9 @@ class RecurrentSites(nn.Module):
         >>> model.at([(50, 75), (150, 175)]).site_ids[0]
         'V1_0@50-75ms'
         """
-        single = isinstance(bins, int) or (isinstance(bins, tuple) and len(bins) == 2)
-        places = self.timeline.find([bins] if single else list(bins))  # type: ignore[arg-type, list-item]
-        unrolled = Unrolled(self.inputs.extractor, self.inputs.readout, self.network, self.timeline, places)
+        places = self.timeline.find(bins)
+        parts = copy.deepcopy((self.inputs.extractor, self.inputs.readout, self.network))  # its own: they may change
+        unrolled = Unrolled(*parts, self.timeline, places)
         backbone = Backbone(
             "recurrent sites", unrolled, input_px=self.info.size_px[0], built_from=unrolled.built_from()
         )
@@ -292,8 +296,8 @@ class RecurrentSites(nn.Module):
 
     def _with(self, network: ModularRNN, change: str) -> RecurrentSites:
         record = {**self.provenance, "changes": [*self.provenance.get("changes", []), change]}
-        parts = (self.inputs, network, self.readout, self.timeline, self.info, self.natural_mean, self.natural_std)
-        return RecurrentSites(*parts, provenance=record)
+        inputs, readout, mean, std = copy.deepcopy((self.inputs, self.readout, self.natural_mean, self.natural_std))
+        return RecurrentSites(inputs, network, readout, self.timeline, self.info, mean, std, provenance=record)
 
     def _scores_at(self, places: list[int], names: tuple[str, ...]) -> pd.DataFrame | None:
         if self.scores is None:

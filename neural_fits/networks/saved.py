@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from neural_fits.backbones import Backbone, _hash_weights
@@ -18,7 +19,9 @@ from neural_fits.networks.architectures import build_network
 from stimuli.files import atomic_folder, made_of
 from stimuli.provenance import sha256_bytes, to_jsonable
 
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "neural-population-control network", 1
+#: numbers that a network may hold beside its saved weights, such as a head that is replaced
+_SPARE = 2**24
 #: whether a folder holds a saved network and nothing else, so that it may be replaced
 NETWORK_FILES = made_of("network.json", "weights.safetensors")
 
@@ -63,12 +66,12 @@ def save_backbone(
     """
     from safetensors.torch import save
 
-    weights = save(network_tensors(backbone))
+    weights = save(_tensors(backbone))
     manifest = {
-        "format": "neural-population-control network",
+        "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "file_sha256": sha256_bytes(weights),
-        "network": describe_network(backbone),
+        "network": _describe(backbone),
         "record": to_jsonable(dict(record or {}), "record"),
     }
     with atomic_folder(folder, overwrite, NETWORK_FILES) as target:
@@ -132,6 +135,8 @@ def read_saved(folder: str | Path) -> tuple[Backbone, dict[str, Any]]:
     try:
         manifest = json.loads(path.read_text())
         version = int(manifest["format_version"])
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {manifest['format']!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(damaged) from error
     if version > FORMAT_VERSION:
@@ -140,7 +145,7 @@ def read_saved(folder: str | Path) -> tuple[Backbone, dict[str, Any]]:
         )
     tensors = read_tensors(weights, manifest.get("file_sha256"), "network")
     try:
-        return restore_network(manifest["network"], tensors), dict(manifest["record"])
+        return _restored(manifest["network"], tensors), dict(manifest["record"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(damaged) from error
 
@@ -179,41 +184,15 @@ def read_tensors(path: Path, sha256: object, what: str) -> dict[str, Tensor]:
         raise ValueError(f"{str(path)!r} holds no tensors ({error}); make it again") from error
 
 
-def describe_network(backbone: Backbone) -> dict[str, Any]:
-    """Return what a manifest says of a network that says how it is built.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        The network.
-
-    Returns
-    -------
-    dict
-        JSON-able: name, built_from, mean, std, input_px, fixed_size, weights_sha256.
-    """
-    fields = ("name", "built_from", "mean", "std", "input_px", "fixed_size", "weights_sha256")
-    return {name: to_jsonable(getattr(backbone, name), name) for name in fields}
+def _describe(backbone: Backbone) -> dict[str, Any]:
+    """Return what a manifest says of a network that says how it is built."""
+    fields = ("name", "built_from", "weights_sha256")
+    described = {name: to_jsonable(getattr(backbone, name), name) for name in fields}
+    return {**described, **backbone.preprocessing()}
 
 
-def network_tensors(backbone: Backbone) -> dict[str, Tensor]:
-    """Return the weights of a network, after making sure that they fit what `built_from` builds.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        The network.
-
-    Returns
-    -------
-    dict of Tensor
-        Its state, on the CPU, each tensor with memory of its own.
-
-    Raises
-    ------
-    ValueError
-        When it does not say how it is built, or what it says builds another one.
-    """
+def _tensors(backbone: Backbone) -> dict[str, Tensor]:
+    """Return the weights of a network on the CPU, after making sure that it can be built again from them."""
     if backbone.built_from is None:
         raise ValueError(
             f"backbone {backbone.name!r} does not say how it is built, so that saved weights could not be loaded; make "
@@ -224,44 +203,91 @@ def network_tensors(backbone: Backbone) -> dict[str, Tensor]:
             f"the weights of backbone {backbone.name!r} were changed after it was made; make a new Backbone of them"
         )
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.network.state_dict().items()}
-    _require_same_tensors(build_network(backbone.built_from), state, backbone.name)
+    again = build_network(backbone.built_from)
+    _require_same_tensors(again, state, backbone.name)
+    again.load_state_dict(state)
+    wanted = _outputs(backbone.network, backbone.input_px)
+    found = _outputs(again.requires_grad_(False).to(memory_format=torch.channels_last), backbone.input_px)
+    for layer, output in wanted.items():
+        if layer not in found or not _close(found[layer], output):
+            where = f"layer {layer!r}" if layer else "the whole"
+            raise ValueError(
+                f"network {backbone.name!r}, built again from {dict(backbone.built_from)} with the same weights, does "
+                f"something else ({where} differs): register a class that builds it in ARCHITECTURES"
+            )
     return state
 
 
-def restore_network(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Backbone:
-    """Build a network and load its weights.
+def _outputs(network: nn.Module, side: int) -> dict[str, Tensor]:
+    """Return what every layer yields of one fixed image: an option that is not among the weights shows there."""
+    outputs: dict[str, Tensor] = {}
+    handles = []
+    for name, module in network.named_modules():
 
-    Parameters
-    ----------
-    entry : mapping
-        Made by `describe_network`.
-    tensors : mapping of str to Tensor
-        Made by `network_tensors`.
+        def keep(_module: nn.Module, _inputs: object, output: object, name: str = name) -> None:
+            if isinstance(output, Tensor):
+                outputs[name] = output.detach().float().cpu().clone()
 
-    Returns
-    -------
-    Backbone
-        The network.
+        handles.append(module.register_forward_hook(keep))
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    device = next((tensor.device for tensor in network.state_dict().values()), None)
+    try:
+        with torch.no_grad():
+            network(image.to(device).contiguous(memory_format=torch.channels_last))
+    except Exception:  # a network of images of another shape: what ran before is compared
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
 
-    Raises
-    ------
-    ValueError
-        When the weights do not fit the network, or are others than the manifest says.
-    """
-    name = str(entry["name"])
-    network = build_network(entry["built_from"])
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    return found.shape == wanted.shape and torch.allclose(
+        found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()) if wanted.numel() else 0.0, equal_nan=True
+    )
+
+
+def _restored(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Backbone:
+    """Build a network, never larger than its weights, and load them."""
+    name, built_from = entry["name"], entry["built_from"]
+    mean, std, input_px, fixed_size = (entry[key] for key in ("mean", "std", "input_px", "fixed_size"))
+    numbers = all(isinstance(each, list) and all(isinstance(one, float) for one in each) for each in (mean, std))
+    if not (numbers and isinstance(name, str) and isinstance(built_from, dict) and isinstance(fixed_size, bool)):
+        raise TypeError("a field is of another kind")
+    require_side(input_px)
+    network = build_network(built_from, 4 * sum(tensor.numel() for tensor in tensors.values()) + _SPARE)
     _require_same_tensors(network, tensors, name)
     network.load_state_dict(dict(tensors))
-    mean, std = tuple(map(float, entry["mean"])), tuple(map(float, entry["std"]))
-    found = Backbone(
-        name, network, mean, std, int(entry["input_px"]), bool(entry["fixed_size"]), built_from=entry["built_from"]
-    )
+    found = Backbone(name, network, tuple(mean), tuple(std), input_px, fixed_size, built_from=built_from)
     if found.weights_sha256 != entry["weights_sha256"]:
         raise ValueError(
             f"network {name!r} was saved with other weights than those that were loaded; a part of it is not in its "
             "state, or a library has changed it"
         )
+    if found.name != name:
+        raise ValueError(
+            f"what is said of network {name!r} was changed since it was saved (mean, std, input_px, fixed_size or "
+            "built_from); save it again"
+        )
     return found
+
+
+def require_side(side: object) -> None:
+    """Refuse what is no size of an image.
+
+    Parameters
+    ----------
+    side : object
+        Read from a file: a size in pixels.
+
+    Raises
+    ------
+    TypeError
+        When it is not a whole number of at least 1.
+    """
+    if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+        raise TypeError(f"input_px is {side!r}")
 
 
 def pack_networks(networks: Sequence[Backbone]) -> tuple[list[dict[str, Any]], bytes]:
@@ -282,8 +308,8 @@ def pack_networks(networks: Sequence[Backbone]) -> tuple[list[dict[str, Any]], b
     from safetensors.torch import save
 
     own = list({backbone.name: backbone for backbone in networks if backbone.built_from is not None}.values())
-    tensors = {f"{k}.{key}": value for k, each in enumerate(own) for key, value in network_tensors(each).items()}
-    return [describe_network(backbone) for backbone in own], save(tensors) if own else b""
+    tensors = {f"{k}.{key}": value for k, each in enumerate(own) for key, value in _tensors(each).items()}
+    return [_describe(backbone) for backbone in own], save(tensors) if own else b""
 
 
 def unpack_networks(descriptions: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> dict[str, Backbone]:
@@ -309,7 +335,7 @@ def unpack_networks(descriptions: Sequence[Mapping[str, Any]], tensors: Mapping[
     found = {}
     for k, entry in enumerate(descriptions):
         own = {key.partition(".")[2]: value for key, value in tensors.items() if key.partition(".")[0] == str(k)}
-        found[str(entry["name"])] = restore_network(entry, own)
+        found[str(entry["name"])] = _restored(entry, own)
     return found
 
 

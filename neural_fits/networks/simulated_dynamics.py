@@ -15,7 +15,7 @@ from neural_fits.recordings import SiteRecordings
 from neural_fits.simulate import SimulatedBrain
 from stimuli import StimulusSet
 
-#: region: latency in ms, time constants of rise and of the early part's decay in ms, share of the late part
+#: region: latency, time constant of the early part's rise, and that of its decay and of the late part's rise, in ms
 REGIONS = {"V1": (40.0, 8.0, 25.0), "V4": (60.0, 12.0, 40.0), "IT": (85.0, 16.0, 60.0)}
 #: layers of the early and of the late drive
 _EARLY, _LATE = "blocks.2", "blocks.4"
@@ -26,9 +26,10 @@ _DELAY_MS = 50.0
 class SimulatedDynamics:
     """Sites that answer to one thing early and to another late.
 
-    ``rate(t) = A(image) e(t - latency) + B(image) l(t - latency - 50 ms)``: A and B are the rates of two sites of
-    `SimulatedBrain` on a shallow and on a deep layer, e rises and decays, l rises and stays. Latencies grow from V1 to
-    IT. A trial is a Poisson count in each time bin.
+    ``rate(t) = 2 + A(image) e(t - latency) + B(image) l(t - latency - 50 ms)`` in spikes/s: A and B are the rates of
+    two sites of `SimulatedBrain` on a shallow and on a deep layer; ``e(s) = 2 (1 - exp(-s / rise)) exp(-s / decay)``
+    rises and decays, ``l(s) = 1 - exp(-s / decay)`` rises and stays, and both are 0 before s = 0. Latencies grow from
+    V1 to IT. A trial is a Poisson count in each time bin.
 
     Parameters
     ----------
@@ -80,9 +81,9 @@ class SimulatedDynamics:
         Returns
         -------
         early : ndarray, (site, bin)
-            Of the early drive, at most 1.
+            Of the early drive, about 1 at its peak.
         late : ndarray, (site, bin)
-            Of the late drive, at most 1.
+            Of the late drive, below 1.
         """
         early, late = [], []
         for region in self.regions:

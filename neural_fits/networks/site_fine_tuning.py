@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,10 +23,10 @@ from neural_fits.cross_validation import Option, compress, readout_family
 from neural_fits.features import FeatureExtractor
 from neural_fits.fit import best_device
 from neural_fits.fit_task import FitTask, prepare
-from neural_fits.folds import group_folds
+from neural_fits.folds import Fold, group_folds
 from neural_fits.image_size import require_image_size
 from neural_fits.networks.architectures import with_weights
-from neural_fits.networks.tuned_part import Kept, TunedPart
+from neural_fits.networks.tuned_part import Kept, TunedPart, default_freeze
 from neural_fits.networks.tuning import Tuning, descend
 from neural_fits.parallel import side_by_side
 from neural_fits.readout import LinearReadout
@@ -91,94 +91,31 @@ def fine_tune_sites(
     recordings: SiteRecordings,
     config: SiteTuning | None = None,
     *,
-    group: str = "photograph",
-    folds: int = 5,
-    device: str | torch.device | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> SiteModel | Ensemble:
-    """Tune the last blocks of a model's network with its readout.
-
-    As `compare_fine_tuning`, of which this is the model.
-
-    Parameters
-    ----------
-    model : SiteModel or Ensemble
-        Made by `fit_sites`: says the network, the layers read and the family of the readout.
-    stimuli : StimulusSet
-        The images shown.
-    recordings : SiteRecordings
-        Responses to exactly these stimuli.
-    config : SiteTuning, optional
-        The settings.
-    group : str
-        As for `fit_sites`: stimuli of one photograph stay on one side, also when deciding when to stop.
-    folds : int
-        Number of cross-validation folds.
-    device : str or torch.device, optional
-        Where to compute; the best there is by default.
-    progress : callable, optional
-        Called with one line of text as each fold is done.
-
-    Returns
-    -------
-    SiteModel or Ensemble
-        The model. Its ``scores`` have, beside those of `fit_sites`, the columns ``frozen_r`` and
-        ``frozen_explained_variance`` of the readout that it began from.
-
-    Raises
-    ------
-    ValueError
-        As `fit_sites`; when the model has images of another size, a layer cannot be frozen up to, or a Poisson loss
-        meets negative responses.
-
-    Examples
-    --------
-    >>> from stimuli import natural_photos
-    >>> from neural_fits import SimulatedBrain, fit_sites
-    >>> natural = natural_photos(60, size_px=64)
-    >>> recorded = SimulatedBrain(natural, n_sites=2, seed=0).record(natural, n_repeats=4, seed=0)
-    >>> model = fit_sites(natural, recorded, backbone="efficientnet-lite0", layer="blocks.2", folds=2)
-    >>> tuned = fine_tune_sites(model, natural, recorded, SiteTuning(freeze="blocks.1", epochs=1), folds=2)
-    >>> list(tuned.scores)[-2:]
-    ['frozen_r', 'frozen_explained_variance']
-    """
-    return compare_fine_tuning(
-        model, stimuli, recordings, config, group=group, folds=folds, device=device, progress=progress
-    ).model
-
-
-def compare_fine_tuning(
-    model: SiteModel | Ensemble,
-    stimuli: StimulusSet,
-    recordings: SiteRecordings,
-    config: SiteTuning | None = None,
-    *,
-    group: str = "photograph",
-    folds: int = 5,
+    folds: int | None = None,
     device: str | torch.device | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> TunedSites:
-    """Tune a model, and predict every fold with and without tuning.
+    """Tune the last blocks of a model's network with its readout, and predict every fold with and without tuning.
 
     In every fold the frozen readout is fitted on the training stimuli (the baseline). A share of the training groups is
     then kept apart: from a readout fitted on the others, tuning runs until the loss on those kept apart no longer
     falls; that many epochs are then run from the baseline on all training stimuli. No epoch at all may be best, and
-    then the fold keeps the baseline.
+    then the fold keeps the baseline. Sites, part of the stimuli (``split``), groups and folds are those that the model
+    was fitted with: a tuned model has seen no photograph that the model had not.
 
     Parameters
     ----------
     model : SiteModel or Ensemble
-        Made by `fit_sites`.
+        Made by `fit_sites`: says the network, the layers read, the family of the readout and the part of the stimuli.
+        It stays as it is.
     stimuli : StimulusSet
-        The images shown.
+        The images shown, all that `fit_sites` was given.
     recordings : SiteRecordings
         Responses to exactly these stimuli.
     config : SiteTuning, optional
         The settings.
-    group : str
-        As for `fit_sites`.
-    folds : int
-        Number of cross-validation folds.
+    folds : int, optional
+        Number of cross-validation folds, by default as many as scored the model.
     device : str or torch.device, optional
         Where to compute; the best there is by default.
     progress : callable, optional
@@ -187,16 +124,30 @@ def compare_fine_tuning(
     Returns
     -------
     TunedSites
-        The model, held-out predictions of both, and the epochs.
+        The model, held-out predictions of both, and the epochs. The model's ``scores`` have, beside those of
+        `fit_sites`, the columns ``frozen_r`` and ``frozen_explained_variance`` of the readout that it began from.
 
     Raises
     ------
     ValueError
-        As `fine_tune_sites`.
+        As `fit_sites`; when the members of an ensemble were fitted on different parts, or the model on a part of other
+        photographs; when the model has images of another size, a site was shown too few groups, a layer cannot be
+        frozen up to, or a Poisson loss meets negative responses.
+
+    Examples
+    --------
+    >>> from stimuli import natural_photos
+    >>> from neural_fits import SimulatedBrain, fit_sites
+    >>> natural = natural_photos(60, size_px=64)
+    >>> recorded = SimulatedBrain(natural, n_sites=2, seed=0).record(natural, n_repeats=4, seed=0)
+    >>> model = fit_sites(natural, recorded, backbone="efficientnet-lite0", layer="blocks.2", folds=2)
+    >>> tuned = fine_tune_sites(model, natural, recorded, SiteTuning(freeze="blocks.1", epochs=1))
+    >>> list(tuned.model.scores)[-2:]
+    ['frozen_r', 'frozen_explained_variance']
     """
     config = config or SiteTuning()
     require_image_size(stimuli, model.info.size_px, model.info.size_deg)
-    task = prepare(stimuli, recordings, split=None, group=group, folds=folds, seed=config.seed)
+    task = _same_task(model, stimuli, recordings, folds, config.seed)
     lowest = float(np.nanmin(task.responses))
     if config.loss == "poisson" and lowest < 0:
         raise ValueError(
@@ -204,17 +155,55 @@ def compare_fine_tuning(
         )
     models, tuned, frozen, tables = [], [], [], []
     for k, member in enumerate(model._members()):
-        found = _Member(member, task, config, best_device(device)).run(progress)
-        settings = {"fine_tuning": to_jsonable(config), "from": member.provenance.get("config"), "folds": folds}
+        tuning = _Member(member, task, config, best_device(device))
+        found = tuning.run(progress)
+        how = to_jsonable(replace(config, freeze=tuning.part.freeze))
+        settings = {**_settings(member), "folds": len(task.folds), "fine_tuning": how}
         scores = _beside(task.scored(found.held_out), task.scored(found.frozen))
         models.append(SiteModel(found.extractor, found.readout, task.info, scores, task.provenance(settings)))
         tuned.append(found.held_out)
         frozen.append(found.frozen)
         tables.append(found.training.assign(member=k))
     both = [np.mean(each, axis=0).astype(np.float32) for each in (tuned, frozen)]
-    made = models[0] if len(models) == 1 else task.assembled(models, tuned, models[0].provenance["config"])
+    made = task.assembled(models, tuned, models[0].provenance["config"])
     made.scores = _beside(task.scored(both[0]), task.scored(both[1]))
     return TunedSites(made, both[0], both[1], pd.concat(tables, ignore_index=True))
+
+
+def _settings(member: SiteModel) -> dict[str, Any]:
+    return member.provenance.get("config") or {}
+
+
+def _same_task(
+    model: SiteModel | Ensemble, stimuli: StimulusSet, recordings: SiteRecordings, folds: int | None, seed: int
+) -> FitTask:
+    """Return the task that the model was fitted on: the same part of the stimuli, sites, groups and folds."""
+    names = ("split", "group", "min_reliability", "seed")
+    members = model._members()
+    first, *others = ({"seed": member.provenance.get("seed"), **_settings(member)} for member in members)
+    for other, name in ((other, name) for other in others for name in names):
+        if first.get(name) != other.get(name):
+            raise ValueError(
+                f"the members of the ensemble were fitted with {name}={first.get(name)!r} and {name}="
+                f"{other.get(name)!r}; tune each of model.members by itself"
+            )
+    task = prepare(
+        stimuli,
+        recordings,
+        split=first.get("split"),
+        group=first.get("group", "photograph"),
+        folds=folds or first.get("folds", 5),
+        seed=seed if first["seed"] is None else first["seed"],
+        min_reliability=first.get("min_reliability"),
+    )
+    for member in members:
+        new = set(task.fitted_on["groups"]) - set(member.provenance.get("fitted_on", {}).get("groups", ()))
+        if first.get("split") is not None and new:
+            raise ValueError(
+                f"the model was fitted on part {first['split']!r} of other stimuli, without {sorted(new)[0]!r}; give "
+                "all stimuli that fit_sites was given, or the parts would mix"
+            )
+    return task
 
 
 def _beside(scores: pd.DataFrame, frozen: pd.DataFrame) -> pd.DataFrame:
@@ -249,8 +238,10 @@ class _Member:
     """All folds of one network."""
 
     def __init__(self, member: SiteModel, task: FitTask, config: SiteTuning, device: torch.device) -> None:
-        self.original, self.task, self.config, self.device = member.extractor.to(device), task, config, device
-        self.part = TunedPart(self.original, config.freeze or _default_freeze(member), task.stimuli.shape)
+        self.original, self.task, self.config, self.device = member.extractor, task, config, device
+        deepest = max(member.extractor.layers_read, key=member.extractor.layers().index)
+        freeze = config.freeze or default_freeze(member.extractor.backbone, deepest)
+        self.part = TunedPart(member.extractor, freeze, task.stimuli.shape, device)
         self.kept = self.part.below_all(task.stimuli)
         self.features = self._features(self.part, np.arange(len(task.stimuli)))
         family = _family(member)
@@ -263,12 +254,13 @@ class _Member:
     def run(self, progress: Callable[[str], None] | None) -> _Found:
         everything = np.arange(len(self.task.stimuli))
         outer = [*self.task.folds, (everything, np.arange(0))]
+        stopping = [self._kept_apart(train) for train, _ in outer]
         held_out = np.full(self.task.responses.shape, np.nan, dtype=np.float32)
         frozen = held_out.copy()
 
         def fold(k: int) -> tuple[TunedPart, LinearReadout, pd.DataFrame]:
             train, test = outer[k]
-            part, readout, table = self._tune(train)
+            part, readout, table = self._tune(train, *stopping[k])
             if len(test):
                 held_out[test] = readout(self._features(part, test)).cpu().numpy()
                 frozen[test] = self.option.predict(self.option.fit(self.task.responses, train), test)
@@ -278,18 +270,30 @@ class _Member:
             return part, readout, table.assign(fold=k)
 
         results = side_by_side(fold, range(len(outer)), self.device)
-        part, readout, table = results[-1]
-        extractor = self.original
-        if int(table.loc[table["kept"], "epoch"].iloc[0]):
-            backbone = with_weights(self.original.backbone, part.extractor.network, "tuned")
+        part, readout, _ = results[-1]
+        backbone, extractor = with_weights(self.original.backbone, part.extractor.network, "tuned"), part.extractor
+        if backbone.weights_sha256 != self.original.backbone.weights_sha256:
             extractor = FeatureExtractor(backbone, self.original.layer, self.original.input_px).to(self.device)
         return _Found(extractor, readout, held_out, frozen, pd.concat([each for *_, each in results]))
 
-    def _tune(self, train: NDArray[np.int_]) -> tuple[TunedPart, LinearReadout, pd.DataFrame]:
+    def _kept_apart(self, train: NDArray[np.int_]) -> Fold:
+        """Return training stimuli to fit on, enough for every site, and those that say when to stop."""
+        groups = self.task.groups[train]
+        count = min(max(2, round(1 / self.config.stop_share)), len(np.unique(groups)))
+        for rows, apart in group_folds(groups, count, self.config.seed):
+            known = np.isfinite(self.task.responses[train[rows]]).sum(0)
+            if known.min() >= 2:
+                return train[rows], train[apart]
+        site = self.task.info.site_ids[int(known.argmin())]
+        raise ValueError(
+            f"site {site!r} was recorded on too few groups of stimuli for some to be kept apart, to say when to stop; "
+            "drop it with recordings.select_sites([...])"
+        )
+
+    def _tune(
+        self, train: NDArray[np.int_], fitted: NDArray[np.int_], kept_apart: NDArray[np.int_]
+    ) -> tuple[TunedPart, LinearReadout, pd.DataFrame]:
         """Find the number of epochs on a part of the training stimuli, then tune on all of them."""
-        config = self.config
-        inner = group_folds(self.task.groups[train], max(2, round(1 / config.stop_share)), config.seed)
-        fitted, kept_apart = (train[rows] for rows in inner[0])
         *_, table = self._descended(fitted, kept_apart)
         epochs = int(table.loc[table["kept"], "epoch"].iloc[0])
         part, readout, _ = self._descended(train, None, epochs)
@@ -350,24 +354,11 @@ def _loss(kind: str, predicted: Tensor, targets: Tensor, known: Tensor, mean: Te
 
 
 def _family(member: SiteModel) -> Any:
-    settings: dict[str, Any] = member.provenance.get("config") or {}
+    settings = _settings(member)
     name = settings.get("readout", "local")
     if not isinstance(name, str):
         name = str(settings.get("chosen", "local")).rsplit(" ", 1)[-1]
     return readout_family(name, settings.get("penalty", "best"))
 
 
-def _default_freeze(member: SiteModel) -> str:
-    read = member.extractor.layers_read
-    deepest = max(read, key=member.extractor.layers().index)
-    head, _, last = deepest.rpartition(".")
-    before = f"{head}.{int(last) - 1}" if last.isdigit() else ""
-    if before not in member.extractor.layers():
-        raise ValueError(
-            f"backbone {member.extractor.backbone.name!r} has no default layer to freeze up to; name one before "
-            f"{deepest!r} with SiteTuning(freeze=...)"
-        )
-    return before
-
-
-__all__ = ["SiteTuning", "TunedSites", "compare_fine_tuning", "fine_tune_sites"]
+__all__ = ["SiteTuning", "TunedSites", "fine_tune_sites"]

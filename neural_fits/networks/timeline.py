@@ -38,7 +38,8 @@ class Timeline:
     Raises
     ------
     ValueError
-        For no bins, a bin that ends before it starts, or a step that is not positive.
+        For no bins, an interval that ends before it starts or is not finite, a step that is not positive, or an input
+        or hold signal that is on in no bin.
 
     Examples
     --------
@@ -64,6 +65,16 @@ class Timeline:
             raise ValueError(f"time bins are {bins}; give (start, end) in ms with start < end for one bin or more")
         if not self.step_ms > 0 or (self.duration_ms is not None and not self.duration_ms > 0):
             raise ValueError(f"step_ms is {self.step_ms}, duration_ms is {self.duration_ms}; expected times above 0")
+        times = (*sum(bins, ()), self.step_ms, self.latency_ms, self.duration_ms or 0.0, *(self.hold_ms or ()))
+        if not np.isfinite(times).all():
+            raise ValueError(f"{self} holds a time that is infinite or no number; give finite times in ms")
+        first, last = min(0.0, *(start for start, _ in bins)), max(end for _, end in bins)
+        for what, (start, end) in {"image": self._image(), "hold signal": self.hold_ms or self._image()}.items():
+            if not (start < end and start < last and end > first):
+                raise ValueError(
+                    f"the {what} is on from {start:g} to {end:g} ms; expected a start before the end, and a part of it "
+                    f"between {first:g} and {last:g} ms, where the time bins are"
+                )
 
     def edges(self) -> NDArray[np.float64]:
         """Return the edges of the steps.
@@ -85,8 +96,7 @@ class Timeline:
         ndarray, (step,)
             Between 0 and 1.
         """
-        end = math.inf if self.duration_ms is None else self.latency_ms + self.duration_ms
-        return self._shares(self.latency_ms, end)
+        return self._shares(*self._image())
 
     def hold(self) -> NDArray[np.float64]:
         """Return which share of each step the hold signal is on.
@@ -109,13 +119,13 @@ class Timeline:
         shares = np.stack([self._shares(start, end) for start, end in self.bins_ms], 1)
         return torch.from_numpy((shares / shares.sum(0)).astype(np.float32))
 
-    def find(self, bins: Sequence[int | tuple[float, float]]) -> list[int]:
+    def find(self, bins: int | tuple[float, float] | Sequence[int | tuple[float, float]]) -> list[int]:
         """Return the places of some bins.
 
         Parameters
         ----------
-        bins : sequence
-            Places, or (start, end) in ms, of single bins.
+        bins : int, (start, end) in ms, or a list of these
+            One bin or several.
 
         Returns
         -------
@@ -127,16 +137,23 @@ class Timeline:
         ValueError
             For none, one twice, or a bin that is not there.
         """
-        found = [self._place(each) for each in bins]
+        wanted: object = bins.tolist() if isinstance(bins, np.ndarray) else bins
+        window = isinstance(wanted, tuple) and len(wanted) == 2 and not isinstance(wanted[0], (tuple, list))
+        listed = list(wanted) if isinstance(wanted, (tuple, list, range)) and not window else [wanted]
+        found = [self._place(each) for each in listed]
         if not found or len(set(found)) < len(found):
-            raise ValueError(f"bins are {list(bins)}; name one bin or more, each once")
+            raise ValueError(f"bins are {listed}; name one bin or more, each once")
         return found
 
-    def _place(self, wanted: int | tuple[float, float]) -> int:
+    def _image(self) -> tuple[float, float]:
+        lasts = math.inf if self.duration_ms is None else self.duration_ms
+        return self.latency_ms, self.latency_ms + lasts
+
+    def _place(self, wanted: object) -> int:
         if isinstance(wanted, (int, np.integer)):
             if -len(self.bins_ms) <= wanted < len(self.bins_ms):
                 return int(wanted) % len(self.bins_ms)
-        elif tuple(wanted) in self.bins_ms:
+        elif isinstance(wanted, (tuple, list)) and tuple(wanted) in self.bins_ms:
             return self.bins_ms.index(tuple(wanted))
         raise ValueError(
             f"there is no time bin {wanted!r}; give a place from 0 to {len(self.bins_ms) - 1}, or one of "

@@ -48,6 +48,8 @@ class TunedPart:
         The last layer that stays as it is, with everything that runs before it.
     shape : tuple of int
         Channels, height and width of the images.
+    device : torch.device, optional
+        Where the copy computes; where the original does by default.
 
     Raises
     ------
@@ -63,9 +65,15 @@ class TunedPart:
     ([torch.Size([2, 40, 8, 8])], torch.Size([2, 80, 4, 4]))
     """
 
-    def __init__(self, extractor: FeatureExtractor, freeze: str, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        freeze: str,
+        shape: tuple[int, int, int],
+        device: torch.device | None = None,
+    ) -> None:
         self.freeze, self._shape = freeze, shape
-        self.extractor = copied(extractor)
+        self.extractor = copied(extractor).to(device or extractor.mean.device)
         network = self.extractor.network
         known = extractor.backbone.layers()
         if freeze not in known:
@@ -208,18 +216,44 @@ def copied(extractor: FeatureExtractor) -> FeatureExtractor:
     FeatureExtractor
         The copy, on the same device; its name and hash are still those of the original.
     """
-    old = extractor.backbone
-    backbone = Backbone(
-        old.name,
-        copy.deepcopy(old.network),
-        old.mean,
-        old.std,
-        old.input_px,
-        old.fixed_size,
-        old.weights_sha256,
-        old.built_from,
-    )
+    backbone = copy.deepcopy(extractor.backbone)
     return FeatureExtractor(backbone, extractor.layer, extractor.input_px).to(extractor.mean.device)
+
+
+def default_freeze(backbone: Backbone, block: str | None) -> str:
+    """Return the layer to freeze up to when none is named, so that one block and what follows it are tuned.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network.
+    block : str, optional
+        The block to tune, one of a series: ``"blocks.4"``, ``"layer4.1"``.
+
+    Returns
+    -------
+    str
+        The block before it.
+
+    Raises
+    ------
+    ValueError
+        When there is none.
+
+    Examples
+    --------
+    >>> default_freeze(FeatureExtractor("efficientnet-lite0", "blocks.4").backbone, "blocks.4")
+    'blocks.3'
+    """
+    series, _, last = (block or "").rpartition(".")
+    before = f"{series}.{int(last) - 1}" if last.isdigit() else ""
+    if before not in backbone.layers():
+        raise ValueError(
+            f"backbone {backbone.name!r} has no default layer to freeze up to; name one"
+            f"{f' before {block!r}' if block else ''} with freeze=: its outermost layers are: "
+            f"{', '.join(each for each in backbone.layers() if '.' not in each)}"
+        )
+    return before
 
 
 def _recorded(extractor: FeatureExtractor, example: Tensor) -> tuple[dict[str, _Call], Tensor]:

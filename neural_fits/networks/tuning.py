@@ -26,7 +26,7 @@ class Tuning:
     Parameters
     ----------
     freeze : str, optional
-        The last layer that stays as it is, for example ``"blocks.3"``. Embedded networks have a default.
+        The last layer that stays as it is, for example ``"blocks.3"``. By default all but the last block read.
     learning_rate : float
         Adam's step for the top stage of the network; each stage below takes `decay` times the step of the one above.
     decay : float
@@ -113,7 +113,7 @@ def descend(
     Parameters
     ----------
     groups : list of dict
-        Weights and steps, see `Tuning.rates`.
+        Weights and steps, see `Tuning.rates`; without any nothing is trained.
     loss : callable
         Takes rows and the number of the epoch, returns their mean loss.
     rows : ndarray of int
@@ -131,6 +131,8 @@ def descend(
     DataFrame
         One row an epoch: ``training_loss``, ``held_out_loss``, and whether it is the one kept.
     """
+    if not groups:  # all steps are 0: what there is at the start stays
+        epochs, groups = 0, [{"params": []}]
     weights = [weight for group in groups for weight in group["params"]]
     start = [weight.detach().clone() for weight in weights]
     for weight in weights:

@@ -24,9 +24,7 @@ NORMS = ("none", *_NORMS)
 #: how a map of so many channels grows to twice the side and half the channels
 _UPS: dict[str, Callable[[int, int], nn.Module]] = {
     "transposed": lambda below, above: nn.utils.skip_init(nn.ConvTranspose2d, below, above, 2, stride=2),
-    "bilinear": lambda below, above: nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="bilinear"), nn.utils.skip_init(nn.Conv2d, below, above, 1)
-    ),
+    "bilinear": lambda below, above: nn.Sequential(_Doubled(), nn.utils.skip_init(nn.Conv2d, below, above, 1)),
 }
 
 
@@ -44,7 +42,8 @@ class UNet(nn.Module):
     Parameters
     ----------
     in_channels : int
-        Channels of the images. A network of one channel takes the mean over the channels of color images.
+        Channels of the images. A network of one channel takes the mean over the channels of color images, others see
+        gray images in each of their channels.
     classes : int
         Scores at each pixel.
     depth : int
@@ -66,7 +65,7 @@ class UNet(nn.Module):
     Raises
     ------
     ValueError
-        For a number below 1, an unknown padding, or, in the call, images of a size that does not fit.
+        For a number below 1, an unknown padding, or, in the call, images of a size or channels that do not fit.
 
     References
     ----------
@@ -211,11 +210,13 @@ class UNet(nn.Module):
         if self.padding == "valid":
             for side in images.shape[-2:]:
                 self.output_px(side)
-        if self.in_channels == 1 and images.shape[1] != 1:
-            images = images.mean(1, keepdim=True)
-        maps = [
-            self.encoder[0](4 * (images - 0.5))
-        ]  # gray is 0, as is the padding; photographs have variance of about 1
+        if images.ndim != 4 or (1 not in (self.in_channels, images.shape[1]) and images.shape[1] != self.in_channels):
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; give (image, channel, height, width) with "
+                f"{self.in_channels} or 1 channels"
+            )
+        images = images.mean(1, keepdim=True) if self.in_channels == 1 else images.expand(-1, self.in_channels, -1, -1)
+        maps = [self.encoder[0](4 * (images - 0.5))]
         for level in self.encoder[1:]:
             maps.append(level(self.pool(maps[-1])))
         below = maps.pop()
@@ -239,6 +240,19 @@ class UNet(nn.Module):
                 weight.copy_(drawn * initial_std(weight))
             else:  # offsets, and the factors of a normalization
                 weight.fill_(float(name.endswith("weight")))
+
+
+class _Doubled(nn.Module):
+    """Bilinear interpolation to twice the side. The backward pass of torch's own sums in any order on a GPU."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        for axis in (2, 3):
+            side = maps.shape[axis]
+            before = torch.cat([maps.narrow(axis, 0, 1), maps.narrow(axis, 0, side - 1)], axis)
+            after = torch.cat([maps.narrow(axis, 1, side - 1), maps.narrow(axis, side - 1, 1)], axis)
+            pairs = [0.75 * maps + 0.25 * near for near in (before, after)]
+            maps = torch.stack(pairs, axis + 1).flatten(axis, axis + 1)
+        return maps
 
 
 def initial_std(weight: Tensor) -> float:

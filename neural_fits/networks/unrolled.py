@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor
+from neural_fits.networks._recurrent_reading import bin_means
 from neural_fits.networks.recurrent import ModularRNN, Wiring
 from neural_fits.networks.timeline import Timeline
 from neural_fits.readout import LinearReadout
@@ -77,7 +78,7 @@ class Unrolled(nn.Module):
             Mean rates in each bin, all units of the first bin first.
         """
         rates = self.network(self.components(self.extractor(images)), self.timeline)
-        return self.rates(torch.einsum("isu,sb->ibu", rates, self.pooling).flatten(1))
+        return self.rates(bin_means(rates, self.pooling).flatten(1))
 
     def built_from(self) -> dict[str, Any]:
         """Return what `build_unrolled` needs to make such a network without its weights.

@@ -22,7 +22,9 @@ def inspect(
         int | None, typer.Option(min=3, help="Take so many of the natural images, evenly; by default all.")
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="How many best, worst and maximizing images.")] = 3,
-    recipe: Annotated[str, typer.Option(help="How maximizing images are made: robust, or paper (2019).")] = "robust",
+    recipe: Annotated[
+        str, typer.Option(help="How maximizing images are made: robust (here from faint noise), or paper (2019).")
+    ] = "robust",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Gradient steps of a maximizing image; by default the recipe's.")
     ] = None,
@@ -48,18 +50,18 @@ def inspect(
     from synth.inspection_page import INSPECTION_FILES, save_inspections
     from synth.progress import Progress
     from synth.recipes import recipe as named
-    from synth.site_inspection import inspect_sites, photographs_of
+    from synth.site_inspection import MAXIMIZING, evenly, inspect_sites, photographs_of
 
     require_free(out, overwrite, INSPECTION_FILES)
     changes: dict[str, Any] = {} if steps is None else {"steps": steps}
-    config = named(recipe, **changes)
+    config = named(MAXIMIZING if recipe == "robust" else recipe, **changes)
     fitted = load_model(model)
     if not site:
         few = ", ".join(fitted.site_ids[:8]) + (", ..." if len(fitted.site_ids) > 8 else "")
         raise ValueError(f"no site was named; give --site, 'all' for every site, or one of {few}")
     photographs = photographs_of(fitted) if natural is None else StimulusSet.load(natural)
-    if size is not None and size < len(photographs):
-        photographs = photographs.select([k * len(photographs) // size for k in range(size)])
+    if size is not None:
+        photographs = evenly(photographs, size)
     with Progress(quiet) as progress:
         found = inspect_sites(
             fitted,

@@ -101,6 +101,8 @@ def test_squash_has_the_length_of_the_formula_and_a_finite_gradient_at_zero():
     squash(zero).sum().backward()
     assert (zero.grad == 0).all()
     assert squash(torch.full((1, 4), 1e9)).norm() <= 1
+    for half in (torch.float16, torch.bfloat16):
+        assert squash(torch.tensor([300.0, 0.0], dtype=half)).tolist() == [1.0, 0.0]  # 300^2 is beyond half precision
     torch.testing.assert_close(
         squash(torch.from_numpy(vectors).T, dim=0).T.contiguous(), squash(torch.from_numpy(vectors))
     )
@@ -167,6 +169,9 @@ def test_first_weights_depend_on_the_seed_only(global_rng_untouched):
         one, again, other = (CapsuleNetwork(seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not any(torch.equal(one[key], other[key]) for key in one)
+    assert len({value.flatten()[0].item() for value in one.values()}) == len(one)  # each layer has draws of its own
+    assert torch.equal(PrimaryCapsules(3, 2, 4, 3).convolution.bias, PrimaryCapsules(3, 2, 4, 3).convolution.bias)
+    assert torch.equal(CapsuleLayer(2, 3, 4, 5).weight, CapsuleLayer(2, 3, 4, 5).weight)
 
 
 def test_training_learns_digits_and_follows_its_seed(parts, global_rng_untouched):
@@ -191,6 +196,56 @@ def test_training_learns_digits_and_follows_its_seed(parts, global_rng_untouched
     assert not torch.equal(one["digit_capsules.weight"], before["digit_capsules.weight"])
     reseeded = train_capsules(*few, CapsuleTraining(epochs=1, seed=4), start).network.state_dict()
     assert not torch.equal(one["digit_capsules.weight"], reseeded["digit_capsules.weight"])
+
+
+def test_losses_are_those_of_the_true_class(parts):
+    few = parts.images[:64], parts.labels[:64]
+    start = CapsuleNetwork(seed=2)
+    assert accuracy(start, *few) < 0.5  # the longest capsule is another one
+    with torch.no_grad():
+        start.decoder[0].weight.mul_(100)  # so that each capsule draws something else
+        capsules = start.capsules(few[0])
+        errors = (start.decode(capsules, few[1]) - few[0]).square().sum((1, 2, 3)).mean()
+        margin = margin_loss(capsules.norm(dim=-1), few[1]).mean()
+    first = train_capsules(*few, CapsuleTraining(epochs=1, shift_px=0), start).history.loc[1]
+    assert first["reconstruction_sse"] == pytest.approx(errors.item(), rel=1e-5)
+    assert first["margin_loss"] == pytest.approx(margin.item(), rel=1e-5)
+
+
+def test_step_size_decays_after_each_epoch(parts):
+    few, start = (parts.images[:64], parts.labels[:64]), CapsuleNetwork()
+    one, two = (
+        train_capsules(*few, CapsuleTraining(epochs=epochs, decay=1e-9, shift_px=0), start).network.state_dict()
+        for epochs in (1, 2)
+    )
+    torch.testing.assert_close(two["digit_capsules.weight"], one["digit_capsules.weight"], atol=1e-7, rtol=0)
+
+
+def test_any_whole_labels_and_arrays_train_alike(parts):
+    few, short = (parts.images[:40], parts.labels[:40]), CapsuleTraining(epochs=1)
+    wanted = train_capsules(*few, short).network.state_dict()
+    for images, labels in ((few[0], few[1].int()), (few[0].double(), few[1].byte()), (few[0].numpy(), few[1].numpy())):
+        found = train_capsules(images, labels, short).network
+        assert all(torch.equal(wanted[key], value) for key, value in found.state_dict().items())
+        assert accuracy(found, images, labels) == accuracy(found, *few)
+    assert margin_loss(torch.tensor([[0.95, 0.05]]), torch.tensor([0], dtype=torch.int32)).item() == 0
+
+
+def test_training_is_where_the_network_is(parts):
+    # On the meta device nothing has a value: all steps run there, and only the history at the end cannot be read.
+    with pytest.raises(NotImplementedError, match="meta"):
+        train_capsules(parts.images[:8], parts.labels[:8], CapsuleTraining(epochs=1), CapsuleNetwork().to("meta"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; none was found")
+def test_training_on_a_gpu(parts):
+    few = parts.images[:64], parts.labels[:64]
+    found = train_capsules(*few, CapsuleTraining(epochs=1), CapsuleNetwork().cuda())
+    assert found.network.luma.is_cuda
+    alone = train_capsules(*few, CapsuleTraining(epochs=1), CapsuleNetwork())
+    np.testing.assert_allclose(found.history, alone.history, rtol=1e-2)
+    assert 0 <= accuracy(found.network, *few) <= 1
+    assert pose_perturbation(found.network, few[0][:1].cuda(), torch.tensor([3])).is_cuda
 
 
 def test_reconstruction_moves_the_decoder_only_when_it_is_asked_for(parts):
@@ -364,6 +419,18 @@ def test_mistakes_are_explained(parts):
         CapsuleTraining(epochs=0)
     with pytest.raises(ValueError, match="out of range"):
         CapsuleTraining(decay=1.5)
+    for classes in ([12], [-1], [0, 1], [0.0]):
+        with pytest.raises(ValueError, match="for 1 images; give one for each, from 0 to 9"):
+            pose_perturbation(CapsuleNetwork(), parts.images[:1], torch.tensor(classes))
+    for images in (parts.images[:2] * 255, parts.images[:2] * np.nan):
+        for call in (train_capsules, lambda *given: accuracy(CapsuleNetwork(), *given)):
+            with pytest.raises(ValueError, match=r"expected finite ones in \[0, 1\]"):
+                call(images, parts.labels[:2])
+    with pytest.raises(ValueError, match="shift_px is 40 for images of 16 px"):
+        train_capsules(parts.images[:2], parts.labels[:2], CapsuleTraining(shift_px=40))
+    for options, said in (({"classes": 0}, "classes is 0"), ({"decoder": (0,)}, r"decoder is \[0\]")):
+        with pytest.raises(ValueError, match=f"{said} in a capsule network"):
+            CapsuleNetwork(**options)
     with pytest.raises(ValueError, match="no step was given"):
         pose_perturbation(CapsuleNetwork(), parts.images[:1], steps=[])
     with pytest.raises(ValueError, match="did you mean 'order'"):

@@ -115,6 +115,7 @@ def test_plain_module_on_inputs_of_any_channels_and_shape(way, channels):
         lambda n, m: n.b(m[:, :, 0, 0]),
         lambda n, m: n.b(functional.normalize(m.mean((2, 3)))),
         lambda n, m: last(n, m).tanh(),
+        lambda n, m: n.b(1.00005 * m.mean((2, 3))),  # nearly, and no other score of the network
     ],
 )
 def test_anything_but_a_mean_and_one_linear_layer_is_refused(way):
@@ -123,6 +124,44 @@ def test_anything_but_a_mean_and_one_linear_layer_is_refused(way):
     flat = torch.full((2, 1, 8, 8), 0.3)  # its map is flat, so that a maximum is a mean
     with pytest.raises(ValueError, match="use grad_cam"):
         class_activation_maps(network, flat)
+
+
+def test_the_sum_is_checked_on_the_users_images():
+    """On noise of unit variance a rectifier that saturates at 6 looks like any other."""
+    network = Tail(lambda n, m: n.b(functional.relu6(m).mean((2, 3)))).eval()
+    images = noise(2, 1, 9, 9)
+    assert sum_rule_error(class_activation_maps(network, images, classes=[0, 1])) < 1e-5
+    with pytest.raises(ValueError, match="use grad_cam"):
+        class_activation_maps(network, images * 40)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 9), (5, 5)])
+def test_channels_last_whatever_the_lengths_of_the_axes(size):
+    network = Tail(lambda n, m: n.b(n.turn(m.permute(0, 2, 3, 1)).mean((1, 2)))).eval()
+    network.turn = nn.Tanh()
+    images = noise(2, 1, *size)
+    maps = network.a((images - 0.5).relu()).relu().tanh()
+    expected = torch.einsum("nkhw,ck->nchw", maps, network.b.weight)
+    torch.testing.assert_close(class_activation_maps(network, images, classes=[0, 1, 2]).maps, expected)
+
+
+def test_tokens_whose_mean_is_read():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch, self.mix, self.out = nn.Conv2d(3, 6, 4, stride=4), nn.Linear(6, 6), nn.Linear(6, 4)
+
+        def forward(self, images):
+            return self.out(self.mix(self.patch(images).flatten(2).transpose(1, 2)).mean(1))
+
+    with torch.random.fork_rng(devices=[]):
+        network = Tokens().eval()
+    images = noise(2, 3, 12, 20)
+    found = class_activation_maps(network, images, classes=[0, 3])
+    with torch.no_grad():
+        tokens = network.mix(network.patch(images).flatten(2).transpose(1, 2))
+        expected = (tokens @ network.out.weight[[0, 3]].T).transpose(1, 2).unflatten(2, (3, 5))
+    torch.testing.assert_close(found.maps, expected)
 
 
 def test_planted_patch_is_where_the_map_is():
@@ -155,6 +194,11 @@ def test_wrong_classes_are_named(lite0):
         class_activation_maps(lite0, images, classes="tabbi")
     with pytest.raises(ValueError, match="classes 0 to 999, 1000 came"):
         class_activation_maps(lite0, images, classes=1000)
+    by_number = class_activation_maps(lite0, images, classes=np.int64(7))
+    assert by_number.class_index.tolist() == [[7]]
+    assert class_activation_maps(lite0, images, classes=np.array([7, 3])).class_index.tolist() == [[7, 3]]
+    with pytest.raises(TypeError, match=r"index or a name; 1\.5 came"):
+        class_activation_maps(lite0, images, classes=1.5)
     with pytest.raises(ValueError, match="top is 0"):
         class_activation_maps(lite0, images, top=0)
     with pytest.raises(ValueError, match="no class was given"):

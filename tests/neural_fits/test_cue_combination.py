@@ -84,6 +84,18 @@ def test_wrong_maps_variances_and_groups_are_named():
         combine_trials(np.zeros((3, 4)), ["a", "a", "b"])
     with pytest.raises(ValueError, match="2 groups came"):
         combine_trials(np.zeros((3, 4)), ["a", "a"])
+    with pytest.raises(ValueError, match="0 groups came"):
+        combine_trials(np.zeros((0, 4)), [])
+    spoiled = np.zeros((4, 3))
+    spoiled[2, 1] = np.nan
+    for groups in (None, ["a", "a", "b", "b"]):
+        with pytest.raises(ValueError, match="maps have values that are not finite"):
+            combine_trials(spoiled, groups)
+
+
+def test_tensors_with_gradients_are_maps_too():
+    maps = noise(4, 3, 5).requires_grad_()
+    np.testing.assert_array_equal(combine_trials(maps).values, combine_trials(maps.detach().numpy()).values)
 
 
 class Band(nn.Module):
@@ -131,21 +143,19 @@ def test_planted_band_is_recovered_where_the_plain_mean_is_misled_by_noisy_trial
     assert weights[:6].max() < weights[6:].min()
 
 
-def published(network, trials, labels, layers):
-    """The weights as in the first author's program, with one run of the network's tail a filter and trial."""
+def cost_per_energy(network, trials, labels, layers):
+    """Cost over energy, with one run of the network's tail a filter and trial."""
     features = network[:layers](trials)
-    weights = torch.zeros(max(labels) + 1, features.shape[1], dtype=features.dtype)
-    counts = np.bincount(labels)
+    costs, energies = torch.zeros(2, max(labels) + 1, features.shape[1], dtype=features.dtype)
     for n, label in enumerate(labels):
         before = functional.cross_entropy(network[layers:](features[n : n + 1]), torch.tensor([label]))
         for k in range(features.shape[1]):
             masked = features[n : n + 1].clone()
             masked[:, k] = 0
-            energy = features[n, k].square().sum()
-            if energy > 0:
-                after = functional.cross_entropy(network[layers:](masked), torch.tensor([label]))
-                weights[label, k] += (after - before) / energy / counts[label]
-    return features, weights
+            after = functional.cross_entropy(network[layers:](masked), torch.tensor([label]))
+            costs[label, k] += after - before
+            energies[label, k] += features[n, k].square().sum()
+    return features, (costs / energies).nan_to_num()
 
 
 @pytest.fixture
@@ -165,7 +175,7 @@ def classifier():
 def test_filters_count_by_what_their_removal_costs(classifier):
     trials, labels = noise(6, 1, 9, 11), [0, 0, 2, 2, 2, 0]
     classifier, trials = classifier.double(), trials.double()
-    features, weights = published(classifier, trials, labels, 2)
+    features, weights = cost_per_energy(classifier, trials, labels, 2)
     for signed in (False, True):
         found = cue_combination_maps(classifier, trials, labels, signed=signed)
         kept = weights if signed else weights.clamp(min=0)
@@ -173,8 +183,51 @@ def test_filters_count_by_what_their_removal_costs(classifier):
         torch.testing.assert_close(found.reliability, kept[[0, 2]])
         assert found.reliability[:, 0].abs().max() == 0
         for n, label in enumerate(labels):
-            expected = torch.einsum("k,khw->hw", kept[label], features[n]) / kept[label].sum()
+            expected = torch.einsum("k,khw->hw", kept[label], features[n]) / kept[label].abs().sum()
             torch.testing.assert_close(found.maps[n], expected)
+
+
+def test_one_nearly_silent_trial_says_little(classifier):
+    trials, labels = noise(6, 1, 9, 11), [0, 0, 0, 0, 0, 0]
+    network = classifier.requires_grad_(False)
+    network[0].bias.zero_()
+    trials[0] *= 1e-6
+    with_it, without = (cue_combination_maps(network, trials[k:], labels[k:]).reliability for k in (0, 1))
+    torch.testing.assert_close(with_it, without, rtol=1e-3, atol=1e-6)
+
+
+def test_signed_weights_that_sum_below_zero_keep_their_signs(classifier):
+    """Filters that speak against the class are dark in the map, whatever the other weights sum to."""
+    trials = noise(6, 1, 9, 11)
+    found = [cue_combination_maps(classifier, trials, [label] * 6, signed=True) for label in range(3)]
+    assert any(each.reliability.sum() < 0 for each in found)
+    features = classifier[:2](trials)
+    for each in found:
+        raw = torch.einsum("k,nkhw->nhw", each.reliability[0], features)
+        assert (each.maps.sign() == raw.sign()).all()
+        assert each.maps.abs().max() <= features.max()  # an average, however near 0 the sum of the weights
+
+
+def test_cues_of_images():
+    """Color images of one scene, some with glare, and a classifier of its red patch."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.append(nn.Linear(2, 2))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+        network[0].weight[0, 0, 1, 1] = network[0].weight[1, 2, 1, 1] = 1  # red, and blue, which tells nothing
+        network[4].weight.copy_(torch.tensor([[-9.0, 0.0], [9.0, 0.0]]))
+    images = 0.1 * noise(8, 3, 12, 16)
+    images[:, 0, 4:7, 9:13] += 0.5
+    images[:, 2, 9:11, 2:5] += 0.9
+    images[:3, 0, 0:3, 0:3] += torch.tensor([0.9, 0.7, 0.8]).view(3, 1, 1)  # glare in some
+    found = cue_combination_maps(network, images, [1] * 8)
+    assert found.reliability[0, 1] < 1e-3 * found.reliability[0, 0]
+    combined = combine_trials(found.maps).values
+    inside = np.zeros((12, 16), dtype=bool)
+    inside[4:7, 9:13] = True
+    assert combined[inside].min() > combined[~inside].max()
+    assert found.maps.mean(0)[:3, :3].max() > combined[:3, :3].max()
 
 
 def test_a_useless_filter_gets_no_say():

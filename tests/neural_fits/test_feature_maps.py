@@ -47,3 +47,11 @@ def test_tokens_stand_on_the_grid_of_images_that_are_not_square():
 def test_tokens_that_form_no_grid_are_refused():
     with pytest.raises(ValueError, match="50 tokens, which form no grid over images of 64 x 200 px"):
         as_map(torch.zeros(1, 50, 4), "blocks.1", (64, 200))
+
+
+def test_layers_with_channels_first_by_definition_are_never_turned():
+    collapsed = torch.zeros(1, 16, 20, 1)  # of 40 x 48: as 16 x 20 positions it would fit better
+    for module in (nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.AvgPool2d(2)):
+        assert as_map(collapsed, "it", (40, 48), module).shape == (1, 16, 20, 1)
+        assert as_map(torch.zeros(1, 8, 8, 8), "it", (8, 8), module).shape == (1, 8, 8, 8)
+    assert as_map(collapsed, "it", (40, 48)).shape == (1, 1, 16, 20)

@@ -120,10 +120,75 @@ def test_plain_module_with_in_place_successor():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+class Turned(nn.Module):
+    """A convolution, its map with channels last, and a linear way to scores that takes maps of any size."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.turn = nn.Conv2d(3, channels, 3, padding=1), nn.Tanh()
+        self.out = nn.Linear(channels, 2)
+
+    def forward(self, images):
+        return self.out(self.turn(self.conv(images).permute(0, 2, 3, 1)).square().mean((1, 2)))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 16)])
+def test_channels_last_with_all_axes_alike(size):
+    with torch.random.fork_rng(devices=[]):
+        network = Turned(8).eval()
+    images, function = noise(2, 3, *size), target_function(network, 1)
+    for layer, to_map in (("turn", lambda output: output.permute(0, 3, 1, 2)), ("conv", lambda output: output)):
+        expected = by_hand(function, images, network.get_submodule(layer), to_map)
+        torch.testing.assert_close(grad_cam(network, 1, images, layer=layer, rectified=False), expected)
+    extracted = FeatureExtractor(network, "turn")(images)
+    assert torch.equal(extracted, network.turn(FeatureExtractor(network, "conv")(images)))
+
+
+@pytest.mark.parametrize("layer", ["0", "1", None])
+@pytest.mark.parametrize("channels", [5, 16, 17])
+def test_time_frequency_map_with_one_axis_left(channels, layer):
+    """Its shape (channel, 20, 1) on spectrograms of 40 x 48 could pass for 20 positions across and one channel."""
+    with torch.random.fork_rng(devices=[]):
+        network = nn.Sequential(
+            *(nn.Conv2d(1, channels, (2, 48), stride=(2, 1)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            nn.Linear(channels, 2),
+        ).eval()
+    trials = noise(2, 1, 40, 48)
+    expected = by_hand(target_function(network, 1), trials, network[1 if layer is None else int(layer)])
+    found = grad_cam(network, 1, trials, layer=layer, rectified=False)
+    assert found.shape == (2, 20, 1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_networks_of_one_size_with_axes_alike():
+    """They refuse an image twice as wide, but not before the layer has run."""
+    with torch.random.fork_rng(devices=[]):
+        network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 2)).eval()
+    images = noise(2, 3, 8, 8)
+    expected = by_hand(target_function(network, 1), images, network[1])
+    torch.testing.assert_close(grad_cam(network, 1, images, rectified=False), expected)
+
+
+def test_an_assertion_of_the_network_itself_is_not_hidden():
+    class Strict(nn.Conv2d):
+        def forward(self, images):
+            assert images.amax() < 1, "too bright"
+            return super().forward(images)
+
+    with torch.random.fork_rng(devices=[]):
+        network = nn.Sequential(Strict(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    images = noise(20, 3, 9, 9) * 0.9
+    images[17] = 2  # not the image on which the layer is looked for
+    with pytest.raises(AssertionError, match="too bright"):
+        grad_cam(network, 1, images, layer="0")
+
+
 def test_what_does_not_fit_is_named(lite0):
     images = noise(1, 3, 64, 64)
     with pytest.raises(ValueError, match=r"no layer 'blocks.9'; did you mean"):
         grad_cam(lite0, 1, images, layer="blocks.9")
+    with pytest.raises(ValueError, match="no layer 3"):
+        grad_cam(lite0, 1, images, layer=3)
     with pytest.raises(ValueError, match=r"no map of more than one position.* use saliency"):
         grad_cam(lite0, 1, images, layer="global_pool")
     model = model_of(FeatureExtractor(lite0, "blocks.2"), (64, 64))

@@ -87,6 +87,11 @@ def test_what_cannot_be_drawn_is_named():
         overlay(np.zeros((4, 4, 3)), np.zeros((4, 4)))
     with pytest.raises(ValueError, match="not finite"):
         overlay(np.zeros((3, 4, 4)), np.full((4, 4), np.nan))
+    for wrong in (np.full((3, 4, 4), np.nan), np.full((3, 4, 4), 200, np.uint8), np.full((1, 4, 4), -0.5)):
+        with pytest.raises(ValueError, match=r"the image has values from .*; expected 0 to 1"):
+            overlay(wrong, np.ones((4, 4)))
+    with pytest.raises(ValueError, match="not finite"):
+        box([[1.0, np.nan]])
     with pytest.raises(ValueError, match="limit is -1"):
         overlay(np.zeros((3, 4, 4)), np.zeros((4, 4)), limit=-1)
     with pytest.raises(ValueError, match="without positive values"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -14,13 +15,13 @@ from torch import nn
 from neural_fits.inspection.perturbation import (
     IterationMean,
     map_correlation,
-    mean_change,
     perturb_amplitude,
+    time_mean,
     trial_correlation,
     with_amplitude,
 )
 from neural_fits.inspection.signal_perturbation import amplitude_gradient, perturb_signals
-from neural_fits.inspection.spectral_pictures import draw_perturbation, perturbation_png
+from neural_fits.inspection.spectral_pictures import draw_perturbation
 
 RATE, TIME = 128.0, 256
 FREQUENCIES = np.fft.rfftfreq(TIME, 1 / RATE)
@@ -73,9 +74,9 @@ def test_twenty_planted_filters_are_found_with_their_signs(kind):
     assert len(best) == 20
     half_width = width_hz * math.sqrt(2 * math.log(2))
     assert np.abs(best["frequency_hz"].to_numpy() - center).max() <= max(half_width, FREQUENCIES[1])
-    assert (np.sign(best["correlation"].to_numpy()) == sign).all()
+    assert (np.sign(best["value"].to_numpy()) == sign).all()
     assert best["channel"].tolist() == [f"channel {k}" for k in channel]
-    assert (best["correlation"].abs() > 10 * best["standard_error"]).all()
+    assert (best["value"].abs() > 10 * best["standard_error"]).all()
     assert (np.sign(found.mean_change) == sign).all() or kind == "multiplicative"
 
 
@@ -84,16 +85,16 @@ def test_gradient_finds_the_same_filters():
     center, channel, sign = rng.uniform(4, 60, 20), rng.integers(0, 2, 20), rng.choice([-1, 1], 20)
     best = amplitude_gradient(BandPower(center, channel, sign, 1.5), pink(80, 2), RATE, batch_size=30).strongest()
     assert np.abs(best["frequency_hz"].to_numpy() - center).max() <= 1.5 * math.sqrt(2 * math.log(2))
-    assert (np.sign(best["correlation"].to_numpy()) == sign).all()
+    assert (np.sign(best["value"].to_numpy()) == sign).all()
 
 
 def test_phase_sensitive_and_energy_units_are_told_apart():
     signals, at = pink(150, 2), int(np.argmin(np.abs(FREQUENCIES - 20)))
     amplitude = perturb_signals(LinearAndEnergy(), signals, RATE, iterations=10)
     phase = perturb_signals(LinearAndEnergy(), signals, RATE, kind="phase", iterations=10)
-    assert phase.correlation.shape == (1, len(FREQUENCIES), 2)
-    linear_a, energy_a = amplitude.correlation[0, at]
-    linear_p, energy_p = phase.correlation[0, at]
+    assert phase.values.shape == (1, len(FREQUENCIES), 2)
+    linear_a, energy_a = amplitude.values[0, at]
+    linear_p, energy_p = phase.values[0, at]
     assert abs(linear_a) < 0.1
     assert linear_p < -0.3
     assert energy_a > 0.4
@@ -150,9 +151,9 @@ def test_equals_an_implementation_by_loops(kind, time):
 
     found = perturb_signals(network, signals, 10.0, kind=kind, iterations=1, seed=5)
     expected = by_loops(network, signals, kind, 5)
-    assert np.array_equal(np.isnan(found.correlation), np.isnan(expected))
-    assert np.nanmax(np.abs(found.correlation - expected)) < 1e-7
-    assert np.isnan(found.correlation[0, 0]).all() == (kind == "phase")  # the mean has no phase
+    assert np.array_equal(np.isnan(found.values), np.isnan(expected))
+    assert np.nanmax(np.abs(found.values - expected)) < 1e-7
+    assert np.isnan(found.values[0, 0]).all() == (kind == "phase")  # the mean has no phase
 
 
 def seen_by(network_input_list):
@@ -190,8 +191,8 @@ def test_the_mean_of_a_signal_is_a_frequency():
     signals = pink(200, 1, time=32) + 1.0
     found = perturb_signals(lambda x: x.mean(2), signals, 32.0, iterations=3, scale=0.5)
     assert found.strongest()["frequency_hz"].tolist() == [0.0]
-    assert found.correlation[0, 0, 0] == pytest.approx(1.0, abs=1e-4)
-    assert np.abs(found.correlation[0, 1:, 0]).max() < 0.25
+    assert found.values[0, 0, 0] == pytest.approx(1.0, abs=1e-4)
+    assert np.abs(found.values[0, 1:, 0]).max() < 0.25
 
 
 def test_gradient_equals_finite_differences():
@@ -209,9 +210,11 @@ def test_gradient_equals_finite_differences():
             amplitude[:, channel, bin_] += step
             moved.append(network(torch.fft.irfft(with_amplitude(spectrum, amplitude), 16, dim=2)).mean(2))
         numeric = ((moved[0] - moved[1]) / 2e-5).mean(0)
-        assert np.allclose(found.correlation[channel, bin_], numeric, atol=1e-8)
+        assert np.allclose(found.values[channel, bin_], numeric, atol=1e-8)
     assert found.units == ("product", "exp")
     assert found.kind == "gradient"
+    with torch.no_grad():  # as a notebook may be in
+        assert np.array_equal(amplitude_gradient(network, signals, 16.0).values, found.values)
 
 
 def test_decisions_and_accuracy_are_watched():
@@ -234,8 +237,8 @@ def test_stages_of_a_network_are_read_by_name_in_evaluation_mode():
     signals = pink(10, 2, time=16)
     found = perturb_signals(network, signals, 16.0, layer="0", kind="phase", iterations=2)
     same = perturb_signals(network[0], signals, 16.0, kind="phase", iterations=2)
-    assert np.array_equal(found.correlation, same.correlation, equal_nan=True)
-    assert found.correlation.shape == (1, 9, 3)
+    assert np.array_equal(found.values, same.values, equal_nan=True)
+    assert found.values.shape == (1, 9, 3)
     assert network.training
     assert network[0].training
     assert not network[1].training
@@ -257,12 +260,43 @@ def test_memory_does_not_grow_with_iterations():
     assert held[0] == held[1]
 
 
+@pytest.mark.parametrize("kind", ["additive", "phase"])
+def test_activations_over_time_are_let_go_batch_by_batch(kind):
+    made: list[weakref.ref] = []
+    alive = []
+
+    def network(signals):
+        output = signals.repeat(1, 5, 3)
+        alive.append(sum(each() is not None for each in made))
+        made.append(weakref.ref(output))
+        return output
+
+    perturb_signals(network, pink(40, 1, time=32), 32.0, kind=kind, iterations=2, batch_size=4)
+    assert len(alive) == 30
+    assert max(alive) <= (10 if kind == "phase" else 0)  # only for phases are the 10 batches from before compared
+
+
+def test_a_place_chosen_in_other_noise_gives_a_height_without_bias():
+    signals = pink(60, 2, time=64)
+    draws = torch.Generator().manual_seed(0)
+
+    def network(x):  # units that do not hear the signals at all
+        return torch.randn(len(x), 5, generator=draws)
+
+    first, second = (perturb_signals(network, signals, 64.0, iterations=3, seed=seed) for seed in (0, 1))
+    assert first.strongest()["value"].abs().mean() > 0.15
+    fair = np.sign(first.strongest()["value"]) * second.strongest(chosen_in=first)["value"]
+    assert abs(fair.mean()) < 0.08
+    assert second.strongest(chosen_in=first)["channel"].tolist() == first.strongest()["channel"].tolist()
+    with pytest.raises(ValueError, match="give two results of the same channels, frequencies and units"):
+        first.strongest(chosen_in=perturb_signals(lambda x: x, signals[:, :1], 64.0, iterations=1))
+
+
 def test_seeds(global_rng_untouched):
     signals = pink(20, 1, time=32)
     with global_rng_untouched():
         first, same, other = (
-            perturb_signals(lambda x: x.square(), signals, 32.0, iterations=2, seed=seed).correlation
-            for seed in (0, 0, 1)
+            perturb_signals(lambda x: x.square(), signals, 32.0, iterations=2, seed=seed).values for seed in (0, 0, 1)
         )
     assert np.array_equal(first, same)
     assert not np.allclose(first, other)
@@ -315,17 +349,17 @@ def test_iteration_mean_equals_numpy():
     assert np.isnan(mean.mean()[2])
 
 
-def test_mean_change_takes_any_axes_as_time():
-    after, before = (
-        torch.rand(2, 3, 4, 5, 1, generator=torch.Generator()),
-        torch.zeros(3, 4, 5, 1)[None].expand(2, -1, -1, -1, -1),
-    )
-    assert torch.allclose(mean_change(after, before), after.mean((2, 3, 4)))
+def test_time_mean_takes_any_axes_as_time_and_keeps_small_changes():
+    given = torch.rand(3, 4, 5, 2, generator=torch.Generator())
+    assert torch.allclose(time_mean(given), given.double().mean((2, 3)), rtol=1e-12)
+    assert torch.equal(time_mean(given[:, :, 0, 0]), given[:, :, 0, 0].double())
+    high = 1e3 + torch.rand(1, 1, 100_000, generator=torch.Generator())
+    assert time_mean(high).item() == pytest.approx(high.double().mean().item(), abs=1e-9)
 
 
 def test_a_band_is_a_mean_over_its_frequencies():
     found = perturb_signals(lambda x: x.square(), pink(30, 2, time=32), 32.0, iterations=2)
-    assert np.allclose(found.in_band(4, 6), found.correlation[:, 4:7].mean(1))
+    assert np.allclose(found.in_band(4, 6), found.values[:, 4:7].mean(1))
     with pytest.raises(ValueError, match="no frequency lies between 40 and 50 Hz"):
         found.in_band(40, 50)
 
@@ -334,10 +368,9 @@ def test_pictures():
     from matplotlib.figure import Figure
 
     found = perturb_signals(lambda x: x.square(), pink(30, 2, time=32), 32.0, iterations=2, channels=["C3", "C4"])
-    assert perturbation_png(found)[:4] == b"\x89PNG"
     axis = Figure().subplots()
     drawn = draw_perturbation(axis, found, "unit 1")
-    assert np.allclose(drawn.get_array(), found.correlation[:, :, 1])
+    assert np.allclose(drawn.get_array(), found.values[:, :, 1])
     assert [each.get_text() for each in axis.get_yticklabels()] == ["C3", "C4"]
     with pytest.raises(ValueError, match="no unit 'unit 7'"):
         draw_perturbation(axis, found, "unit 7")
@@ -352,6 +385,7 @@ SIGNALS = np.zeros((4, 1, 8), dtype=np.float32)
         ({"kind": "aditive"}, "did you mean 'additive'"),
         ({"scale": -1.0}, "scale is -1.0"),
         ({"iterations": 0}, "iterations is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"rate_hz": 0.0}, "rate_hz is 0.0"),
         ({"signals": SIGNALS[0]}, r"\(1, 8\); expected \(trial, channel, time\)"),
         ({"signals": SIGNALS * np.nan}, "NaN or infinite"),

@@ -1,4 +1,4 @@
-"""Modular recurrent networks and time-resolved sites, against another integration, solve_ivp and planted truth."""
+"""Time-resolved sites of a recurrent network: fitted, scored, lesioned, saved, against planted truth."""
 
 from __future__ import annotations
 
@@ -7,118 +7,19 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from scipy.integrate import solve_ivp
 from torch import nn
 
 from neural_fits import SiteRecordings, fit_sites
 from neural_fits.backbones import Backbone
-from neural_fits.networks.recurrent import ModularRNN, Wiring
+from neural_fits.folds import group_folds, group_labels
+from neural_fits.networks import recurrent_fit
 from neural_fits.networks.recurrent_files import load_recurrent
 from neural_fits.networks.recurrent_fit import RecurrentConfig, fit_recurrent
 from neural_fits.networks.simulated_dynamics import SimulatedDynamics
-from neural_fits.networks.timeline import Timeline
 from neural_fits.site_model import load_model
 from stimuli import StimulusSet, natural_photos
 
 BINS = tuple((20.0 * k, 20.0 * (k + 1)) for k in range(6))
-
-
-def random_network(seed=0, **wiring):
-    network = ModularRNN(Wiring(seed=seed, **{"units": 5, "link_density": 0.4, **wiring}), 3, tau_ms=40)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in (network.hold, network.bias, network.start):
-        parameter.data = torch.randn(parameter.shape, generator=generator)
-    return network
-
-
-def as_numpy(network):
-    names = ("inputs", "hold", "bias", "start", "alive")
-    return {"J": network.weights().detach().numpy(), **{k: getattr(network, k).detach().numpy() for k in names}}
-
-
-def test_steps_agree_with_loops_in_double_precision():
-    network = random_network().lesioned("V4", 0.4, seed=3).double()
-    timeline = Timeline(((-20, 30), (30, 90)), step_ms=10, latency_ms=5, duration_ms=40, hold_ms=(0, 25))
-    inputs = np.random.default_rng(0).standard_normal((2, 3))
-    found = network(torch.from_numpy(inputs), timeline).detach().numpy()
-    held = as_numpy(network)
-    assert (held["alive"] == 0).sum() == 2
-    for image, given in enumerate(inputs):
-        x = held["start"].copy()
-        rate = np.maximum(0, np.tanh(x)) * held["alive"]
-        for step, start in enumerate(range(-20, 90, 10)):
-            on = max(0, min(start + 10, 45) - max(start, 5)) / 10
-            hold = max(0, min(start + 10, 25) - max(start, 0)) / 10
-            change = np.zeros_like(x)
-            for i in range(len(x)):
-                drive = sum(held["inputs"][i, k] * given[k] for k in range(3)) if i < 5 else 0.0
-                heard = sum(held["J"][i, j] * rate[j] for j in range(len(x)))
-                change[i] = -x[i] + heard + on * drive + hold * held["hold"][i] + held["bias"][i]
-            x = x + 10 / 40 * change
-            rate = np.maximum(0, np.tanh(x)) * held["alive"]
-            np.testing.assert_allclose(found[image, step], rate, atol=1e-12)
-
-
-def test_short_steps_agree_with_solve_ivp():
-    network, inputs = random_network(seed=1).double(), np.random.default_rng(1).standard_normal(3)
-    held = as_numpy(network)
-    drive = np.concatenate([held["inputs"] @ inputs, np.zeros(10)])
-
-    def slope(time, x):
-        return (-x + held["J"] @ np.maximum(0, np.tanh(x)) + (time >= 20) * drive + held["bias"]) / 40
-
-    x = held["start"]
-    for span in ((0, 20), (20, 80)):  # the solver must not step over the onset of the input
-        x = solve_ivp(slope, span, x, rtol=1e-9, atol=1e-11, args=()).y[:, -1]
-    exact = np.maximum(0, np.tanh(x))
-    errors = []
-    for step in (1.0, 0.5, 0.25):
-        rates = network(torch.from_numpy(inputs)[None], Timeline(((0, 80),), step_ms=step, latency_ms=20))
-        errors.append(np.abs(rates[0, -1].detach().numpy() - exact).max())
-    assert errors[-1] < 2e-3
-    np.testing.assert_allclose(np.array(errors[:-1]) / errors[1:], 2, rtol=0.1)  # first order
-
-
-def test_links_are_as_wired_and_absent_ones_have_no_gradient():
-    wiring = Wiring(("a", "b", "c"), units=20, link_density=0.1, seed=4)
-    links = wiring.links().numpy()
-    blocks = links.reshape(3, 20, 3, 20).sum((1, 3))
-    assert blocks.tolist() == [[400, 40, 0], [40, 400, 40], [0, 40, 400]]
-    forward = dataclasses.replace(wiring, feedback=False).links().numpy()
-    assert forward.reshape(3, 20, 3, 20).sum((1, 3)).tolist() == [[400, 0, 0], [40, 400, 0], [0, 40, 400]]
-    assert (forward <= links).all()
-    network = ModularRNN(wiring, 2)
-    network(torch.ones(4, 2), Timeline(BINS)).square().sum().backward()
-    assert (network.recurrent.grad[network.links == 0] == 0).all()
-    assert (network.recurrent.grad[network.links == 1] != 0).any()
-    assert not torch.equal(links_of(5), links_of(4))
-
-
-def links_of(seed):
-    return Wiring(units=20, seed=seed).links()
-
-
-@pytest.mark.parametrize("change", [lambda n: n.lesioned("V4"), lambda n: n.cut("V1", "V4")])
-def test_a_lesion_changes_what_is_downstream_and_nothing_else(change):
-    network = random_network(feedback=False, units=12)
-    inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(2))
-    whole, changed = network(inputs, Timeline(BINS)), change(network)(inputs, Timeline(BINS))
-    first, middle, last = (network.wiring.slice_of(name) for name in ("V1", "V4", "IT"))
-    assert torch.equal(whole[..., first], changed[..., first])
-    assert (whole[..., last] - changed[..., last]).abs().max() > 0.01
-    assert float(changed[..., middle].detach().std(0).max()) == pytest.approx(0, abs=1e-6)  # the image is lost
-    again = network(inputs, Timeline(BINS))
-    assert torch.equal(again, whole)  # the original is as it was
-    feedback = random_network(feedback=True, units=12)
-    moved = feedback(inputs, Timeline(BINS)) - change(feedback)(inputs, Timeline(BINS))
-    assert moved[..., first].abs().max() > 1e-4  # with feedback it comes back
-
-
-def test_a_part_of_a_module_is_silenced():
-    network = random_network(units=10).lesioned("IT", 0.3, seed=1)
-    assert network.alive.reshape(3, 10).sum(1).tolist() == [10, 10, 7]
-    assert not torch.equal(network.alive, random_network(units=10).lesioned("IT", 0.3, seed=2).alive)
 
 
 class Colors(nn.Module):
@@ -164,7 +65,7 @@ CONFIG = RecurrentConfig(
     learning_rate=2e-2,
     max_epochs=80,
     patience=10,
-    folds=2,
+    folds=3,
 )
 
 
@@ -194,8 +95,75 @@ def test_sites_follow_the_module_they_are_read_from(fitted, pictures):
     assert np.array_equal(whole[:, 0], lesioned[:, 0])
     assert lesioned[:, 1:].std(0).max() < 1e-6
     assert whole[:, 1:].std(0).max() > 0.05
+    np.testing.assert_allclose(lesioned[0, 1:], fitted.readout.bias[1:, None].expand(-1, 6), atol=1e-6)
     with pytest.raises(ValueError, match="never scored"):
         fitted.lesion("second").held_out_scores()
+
+
+@pytest.mark.parametrize("inputs", ["pca", "readout"])
+def test_nothing_of_a_held_out_fold_reaches_its_model(inputs, pictures, muscles, colors, monkeypatch):
+    predictions, score = [], recurrent_fit.recurrent_scores
+    monkeypatch.setattr(
+        recurrent_fit, "recurrent_scores", lambda found, *rest: predictions.append(found) or score(found, *rest)
+    )
+    config = dataclasses.replace(CONFIG, inputs=inputs, max_epochs=5, folds=2)
+    _, test = group_folds(group_labels(pictures, "photograph"), 2, config.seed)[0]
+    images, responses = pictures.images().copy(), muscles.responses.copy()
+    if inputs == "pca":  # linear readouts scale channels without responses, on all images, as in fit_sites
+        images[test[0]] = np.random.default_rng(1).uniform(size=images[0].shape)
+    responses[test] = np.random.default_rng(2).normal(3, 5, responses[test].shape)
+    responses[test[1:4]] = np.nan
+    others = StimulusSet.from_arrays(
+        images, {name: list(pictures.table[name]) for name in pictures.table if name != "filename"}
+    )
+    fit_recurrent(pictures, muscles, config, backbone=colors, layer="pool")
+    fit_recurrent(others, dataclasses.replace(muscles, responses=responses), config, backbone=colors, layer="pool")
+    once, again = predictions
+    assert np.array_equal(once[test[1:]], again[test[1:]])
+    rest = np.setdiff1d(np.arange(90), test)
+    assert not np.isclose(once[rest], again[rest]).all(1).any()  # learned from what was changed
+
+
+def test_an_image_counts_as_often_as_it_was_repeated(pictures, colors):
+    """Every picture is there twice, with other responses: red nine times, blue once."""
+    images = pictures.images()[:60]
+    table = {"stimulus_id": [f"{k}" for k in range(120)], "photograph": [f"p{k % 60}" for k in range(120)]}
+    twice = StimulusSet.from_arrays(np.concatenate([images, images]), table)
+    red, blue = images[:, 0].mean((1, 2)), images[:, 2].mean((1, 2))
+    responses = np.concatenate([red, blue])[:, None, None, None].repeat(9, 1)
+    responses[60:, 1:] = np.nan
+    site = pd.DataFrame(index=pd.Index(["site"], name="site_id"))
+    recorded = SiteRecordings(responses, tuple(twice.stimulus_ids), site, unit="1", time_bins_ms=((0, 60),))
+    quick = dataclasses.replace(CONFIG, modules=("only",), site_column=None, folds=2, max_epochs=60)
+    predicted = fit_recurrent(twice, recorded, quick, backbone=colors, layer="pool").predict(twice)[:60, 0, 0]
+    (by_red, by_blue, _), *_ = np.linalg.lstsq(np.c_[red, blue, np.ones(60)], predicted, rcond=None)
+    assert by_red / (by_red + by_blue) == pytest.approx(0.9, abs=0.07)
+
+
+def test_sites_recorded_on_few_stimuli_are_named(pictures, muscles, colors):
+    def fit(recorded, folds=2):  # a site in a bin on these stimuli only
+        responses = muscles.responses.copy()
+        responses[np.setdiff1d(np.arange(90), recorded), :, 1, 4] = np.nan
+        few = dataclasses.replace(muscles, responses=responses)
+        quick = dataclasses.replace(CONFIG, inputs="readout", folds=folds, max_epochs=1)
+        return fit_recurrent(pictures, few, quick, backbone=colors, layer="pool")
+
+    with pytest.raises(ValueError, match=r"no response at all \('m1@80-100ms'\)"):
+        fit([])
+    with pytest.raises(ValueError, match="fewer than 8 stimuli: m1@80-100ms"):
+        fit(np.arange(7))
+    groups = group_labels(pictures, "photograph")
+    pairs = group_folds(groups, 2, 0)
+    with pytest.raises(ValueError, match=r"too few groups of stimuli.* m1@80-100ms"):
+        fit(pairs[0][1])
+    parts = [train[group_folds(groups[train], 3, 0)[0][1]] for train, _ in pairs]
+    with pytest.raises(ValueError, match=r"too few groups of stimuli.* m1@80-100ms"):
+        fit(np.concatenate(parts))  # each fold has some, but not each part of one that says when to stop
+    holes = np.random.default_rng(5).uniform(size=muscles.responses.shape) < 0.4  # with enough left, all is well
+    some = dataclasses.replace(muscles, responses=np.where(holes, np.nan, muscles.responses))
+    quick = dataclasses.replace(CONFIG, inputs="readout", max_epochs=1)
+    scores = fit_recurrent(pictures, some, quick, backbone=colors, layer="pool").scores
+    assert scores["r"].loc["m0"].notna().all()
 
 
 def test_missing_trials_are_left_out_and_the_seed_decides(pictures, muscles, colors, global_rng_untouched):
@@ -254,6 +222,16 @@ def test_a_site_model_of_chosen_bins_predicts_the_same(lab):
     assert whole[:, :, 2].mean() > 1.5 * whole[:, :, 3].mean()
 
 
+def test_copies_share_nothing_with_the_model(lab):
+    natural, _, model = lab
+    before = model.predict(natural)
+    for changed in (model.at(0), model.lesion("V4"), model.cut("V1", "V4")):
+        changed.double()
+        for tensor in (*changed.parameters(), *changed.buffers()):
+            tensor.zero_()
+    assert np.array_equal(model.predict(natural), before)
+
+
 def test_models_come_back_from_disk(lab, tmp_path):
     natural, _, model = lab
     folder = model.save(tmp_path / "model")
@@ -306,10 +284,16 @@ def test_mistakes_are_told(pictures, muscles, colors, fitted):
     with pytest.raises(ValueError, match="inputs is 'pcs'"):
         fit(muscles, inputs="pcs")
     silent = dataclasses.replace(muscles, responses=np.where(np.arange(6) == 4, np.nan, muscles.responses))
-    with pytest.raises(ValueError, match="no response in time bin 4"):
+    with pytest.raises(ValueError, match=r"no response at all.*'m0@80-100ms'"):
         fit(silent)
+    with pytest.raises(ValueError, match="on from 300 to inf"):
+        fit(muscles, latency_ms=300)
+    with pytest.raises(ValueError, match="penalties are nan"):
+        fit(muscles, weight_penalty=float("nan"))
     with pytest.raises(ValueError, match="0-20ms"):
         fitted.at((0, 21))
+    with pytest.raises(ValueError, match="no time bin None"):
+        fitted.at(None)
     with pytest.raises(ValueError, match="did you mean 'second'"):
         fitted.lesion("secondq")
     with pytest.raises(ValueError, match="no link leads from 'second' to 'first'"):

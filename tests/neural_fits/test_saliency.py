@@ -184,6 +184,13 @@ def test_integrated_gradients_are_complete(lite0, photos):
     assert float(integrated_gradients(lite0, 281, images, baseline=images, steps=4).abs().max()) == 0
     with pytest.raises(ValueError, match="at least 1"):
         integrated_gradients(lite0, 281, images, steps=0)
+    with pytest.raises(ValueError, match=r"baseline has shape \(3, 8, 8\), images .* one image, or one for each"):
+        integrated_gradients(lite0, 281, images, baseline=torch.zeros(3, 8, 8))
+    with pytest.raises(TypeError, match="baseline is 'black'; give a gray level"):
+        integrated_gradients(lite0, 281, images, baseline="black")
+    for view in (saliency, smooth_grad, integrated_gradients):
+        with pytest.raises(ValueError, match="at least one image"):
+            view(lite0, 281, images[:0])
 
 
 def test_without_captum_one_sentence_says_what_to_install(monkeypatch):

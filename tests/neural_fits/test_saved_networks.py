@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,10 +77,12 @@ def test_a_saved_network_comes_back_to_the_bit(registered, images, tmp_path, glo
 
 def test_the_name_holds_the_hash_and_follows_the_weights(registered):
     one, other = small(0), small(1)
-    assert one.name == f"mine@{one.weights_sha256[:12]}"
+    assert re.fullmatch("mine@[0-9a-f]{12}", one.name)
     assert one.name != other.name
-    again = Backbone(one.name, other.network, built_from=one.built_from)
-    assert again.name == f"mine@{again.weights_sha256[:12]}"
+    again = Backbone(one.name, other.network, other.mean, other.std, 32, True, built_from=one.built_from)
+    assert again.name == other.name
+    changes = ({"mean": (0.1, 0.2, 0.4)}, {"std": (1.0, 0.6, 0.7)}, {"input_px": 33}, {"fixed_size": False})
+    assert len({replace(one, **change).name for change in changes} | {one.name}) == 5
     with pytest.raises(
         ValueError, match=r"weights of its own, which no name finds; give the Backbone, or 'saved:FOLDER'"
     ):
@@ -95,7 +99,7 @@ def test_networks_made_from_published_ones_have_a_recipe_and_another_name(lite0)
     assert twice.name == made.name
     own = with_weights(load_backbone(nn.Sequential(nn.Conv2d(3, 2, 1))), nn.Sequential(nn.Conv2d(3, 2, 1)), "tuned")
     assert own.built_from is None
-    assert own.name == f"module:Sequential tuned@{own.weights_sha256[:12]}"
+    assert re.fullmatch("module:Sequential tuned@[0-9a-f]{12}", own.name)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +189,25 @@ DAMAGE = {
         manifest_edit(lambda m: m["network"]["built_from"]["config"].update(x=1)),
         "cannot be built from",
     ),
+    "other mean": (
+        manifest_edit(lambda m: m["network"].update(mean=[0.1, 0.2, 0.4])),
+        "was changed since it was saved",
+    ),
+    "no mean": (manifest_edit(lambda m: m["network"].update(mean="abc")), "was damaged"),
+    "no side": (manifest_edit(lambda m: m["network"].update(input_px=-5)), "was damaged"),
+    "another format": (manifest_edit(lambda m: m.update(format="neural-population-control model")), "was damaged"),
+    "a huge network": (
+        manifest_edit(lambda m: m["network"]["built_from"]["config"].update(channels=2 * 10**9)),
+        "larger than the weights saved with it",
+    ),
+    "a huge head": (
+        manifest_edit(lambda m: m["network"]["built_from"].update(head="head", classes=10**11)),
+        "larger than the weights saved with it",
+    ),
+    "fewer than no classes": (
+        manifest_edit(lambda m: m["network"]["built_from"].update(head="head", classes=-1)),
+        "cannot be built from",
+    ),
     "folder as base": (
         manifest_edit(lambda m: m["network"].update(built_from={"base": "saved:../other"})),
         "cannot be built from base 'saved:../other'",
@@ -241,6 +264,60 @@ def test_other_folders_are_never_replaced(registered, tmp_path):
     with pytest.raises(FileExistsError, match="something else"):
         save_backbone(small(), folder, overwrite=True)
     assert (folder / "diary.txt").read_text() == "mine"
+
+
+def test_members_of_the_same_weights_and_other_preprocessing_stay_apart(registered, images, tmp_path):
+    one = small()
+    two = replace(one, mean=(0.0, 0.0, 0.0), std=(0.1, 0.1, 0.1))
+    ensemble = Ensemble([site_model(one), site_model(two)])
+    loaded = load_model(ensemble.save(tmp_path / "model"))
+    assert torch.equal(loaded(images), ensemble(images))
+    same_name = [replace(each, name="module:Small", built_from=None) for each in (one, two)]
+    with pytest.raises(ValueError, match=r"two networks are both called 'module:Small'"):
+        Ensemble([site_model(each) for each in same_name]).save(tmp_path / "other")
+
+
+def test_a_network_of_your_own_comes_back_with_its_preprocessing(images, tmp_path):
+    own = Backbone("module:Small", Small(), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), 32)
+    model = site_model(own)
+    folder = model.save(tmp_path / "model")
+    assert torch.equal(load_model(folder, {"module:Small": own.network})(images), model(images))
+    assert torch.equal(load_model(folder, {"module:Small": own})(images), model(images))
+    with pytest.raises(ValueError, match=r"'module:Small' expects images as .*'mean': \[0.0, .*was fitted with"):
+        load_model(folder, {"module:Small": Backbone("module:Small", own.network)})
+    change(folder / "model.json", lambda m: m["members"][0].pop("preprocessing"))  # as older versions wrote it
+    assert torch.equal(load_model(folder, {"module:Small": own})(images), model(images))
+
+
+class Switch(Small):
+    """As torchvision's inception: an option that changes what is computed and is not among the weights."""
+
+    def __init__(self, flipped=False):
+        super().__init__()
+        self.flipped = flipped
+
+    def forward(self, x):
+        return super().forward(x.flip(1) if self.flipped else x)
+
+
+def test_a_network_that_comes_back_as_another_function_is_not_saved(monkeypatch, tmp_path):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "switch", Switch)
+    wrong = Backbone("mine", Switch(True), input_px=32, built_from={"architecture": "switch"})
+    with pytest.raises(ValueError, match=r"with the same weights, does something else \(layer 'body.0' differs\)"):
+        save_backbone(wrong, tmp_path / "net")
+    right = Backbone(
+        "mine", Switch(True), input_px=32, built_from={"architecture": "switch", "config": {"flipped": True}}
+    )
+    load_backbone(f"saved:{save_backbone(right, tmp_path / 'net')}")
+
+
+def test_published_layouts_of_torchvision_are_built_and_nothing_is_fetched(monkeypatch):
+    google = build_network({"base": "torchvision:googlenet"})
+    assert (google.transform_input, google.aux1) == (True, None)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("a download"))
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: pytest.fail("a download"))
+    with torch.random.fork_rng(devices=[]):
+        load_backbone("torchvision:lraspp_mobilenet_v3_large", pretrained=False)
 
 
 def test_every_registered_class_can_be_imported():

@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from neural_fits.networks.cutout_segmentation import HELD_OUT_OBJECTS, HELD_OUT_PHOTOGRAPHS, crowded_scenes, cutout_task
-from neural_fits.networks.elastic import elastic
+from neural_fits.networks.cutout_segmentation import HELD_OUT_PHOTOGRAPHS, crowded_scenes, cutout_task
+from neural_fits.networks.elastic import elastic, flipped
+from neural_fits.networks.overlap_tile import untiled
 from neural_fits.networks.segmentation import (
     SegmentationConfig,
     balanced,
@@ -98,10 +99,20 @@ def test_deformation_is_that_of_scipy():
     assert (deformed - images).abs().max() > 0.02
 
 
+def test_images_are_mirrored_with_their_objects_each_way_as_often():
+    images = torch.rand((200, 1, 3, 4), generator=generator())
+    turned, moved = flipped(images, (1000 * images[:, 0]).long(), generator(1))
+    assert torch.equal(moved, (1000 * turned[:, 0]).long())
+    ways = [images, images.flip(-1), images.flip(-2), images.flip(-1, -2)]
+    counts = [int((turned == way).all(-1).all(-1).sum()) for way in ways]
+    assert sum(counts) == 200
+    assert min(counts) > 30
+
+
 def test_scenes_know_their_objects_and_hold_out_objects_and_photographs():
-    train, test = cutout_task(12, 6, size_px=64)
-    assert {name for each in test.cutouts for name in each} <= set(HELD_OUT_OBJECTS)
-    assert not {name for each in train.cutouts for name in each} & set(HELD_OUT_OBJECTS)
+    train, test = cutout_task(12, 6, size_px=64, held_out_objects=("ball", "mug", "ring"))
+    assert {name for each in test.cutouts for name in each} == {"ball", "mug", "ring"}
+    assert not {name for each in train.cutouts for name in each} & {"ball", "mug", "ring"}
     assert set(test.photographs) <= set(HELD_OUT_PHOTOGRAPHS)
     assert not set(train.photographs) & set(HELD_OUT_PHOTOGRAPHS)
     assert train.images.shape == (12, 1, 64, 64)
@@ -161,7 +172,7 @@ def test_a_network_learns_discs_and_keeps_them_apart(padding):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     numpy_state, state = np.random.get_state()[1].copy(), torch.random.get_rng_state()  # noqa: NPY002
     calls = []
-    config = SegmentationConfig(steps=90, elastic_px=0.5, border_sigma_px=5.0)
+    config = SegmentationConfig(steps=90, batch=8, learning_rate=1e-2, elastic_px=0.5, border_sigma_px=5.0)
     learned = fit_segmentation(network, images, maps, config, lambda *given: calls.append(given))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
@@ -175,6 +186,38 @@ def test_a_network_learns_discs_and_keeps_them_apart(padding):
     assert all(torch.equal(first[name], again[name]) for name in first)
     other = fit_segmentation(network, images, maps, SegmentationConfig(steps=3, seed=1)).network.state_dict()
     assert not torch.equal(other["head.weight"], first["head.weight"])
+
+
+def test_the_first_loss_is_that_of_deformed_and_mirrored_images():
+    images, maps = discs(6)
+    network = UNet(depth=1, width=3, padding="same", norm="instance")
+    for elastic_px in (0.0, 4.0):
+        for mirror in (False, True):
+            config = SegmentationConfig(steps=1, batch=6, elastic_px=elastic_px, mirror=mirror, seed=3)
+            drawn = generator(3)
+            order = torch.randperm(6, generator=drawn)
+            shown, marked = images[order], torch.from_numpy(maps)[order]
+            if elastic_px:
+                shown, marked = elastic(shown, marked, elastic_px, drawn)
+            if mirror:
+                shown, marked = flipped(shown, marked, drawn)
+            marks = np.stack([separated(each) for each in marked.numpy()])
+            given = {"class_weights": balanced(maps), "border_sigma_px": config.border_sigma_px}
+            weights = torch.from_numpy(np.stack([weight_map(each, **given) for each in marks]))
+            with torch.no_grad():
+                loss = weighted_cross_entropy(network(shown), torch.from_numpy(marks > 0).long(), weights)
+            learned = fit_segmentation(network, images, maps, config)
+            assert learned.loss["loss"].tolist() == [pytest.approx(loss.item(), rel=1e-6)]
+
+
+def test_what_normalizes_by_the_whole_image_is_not_tiled_and_no_image_gives_none():
+    images, maps = discs(2)
+    config = SegmentationConfig(steps=1)
+    learned = fit_segmentation(UNet(depth=1, width=2, padding="same", norm="instance"), images, maps, config)
+    whole = torch.cat([untiled(learned.network, each[None]) for each in images]).softmax(1)[:, 1]
+    assert torch.equal(learned.probability(images, tile_px=8), whole)
+    assert learned.probability(images[:0]).shape == learned.objects(images[:0]).shape == (0, 32, 32)
+    assert learned.objects(images[:0]).dtype == np.int64
 
 
 def test_wrong_input_is_refused():

@@ -108,5 +108,10 @@ def test_wrong_sites_and_sizes_are_named(lite0):
         site_activation_maps(model, noise(1, 3, 64, 64), ["a", "z"])
     with pytest.raises(ValueError, match="no site was given"):
         site_activation_maps(model, noise(1, 3, 64, 64), [])
+    with pytest.raises(TypeError, match=r"by its id, 3 came"):
+        site_activation_maps(model, noise(1, 3, 64, 64), 3)
+    for wrong in ("efficientnet-lite0", nn.Conv2d(3, 2, 3)):
+        with pytest.raises(TypeError, match="expected a SiteModel or Ensemble"):
+            site_activation_maps(wrong, noise(1, 3, 64, 64))
     with pytest.raises(ValueError, match="images are 32 x 32 px"):
         site_activation_maps(model, noise(1, 3, 32, 32))

@@ -12,7 +12,7 @@ from torch import nn
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor
 from neural_fits.readout import LinearReadout
-from neural_fits.site_maps import GRID, receptive_fields, site_table, sites_png
+from neural_fits.site_maps import GRID, field_table, receptive_fields, site_table, sites_png
 from neural_fits.site_model import Ensemble, SiteInfo, SiteModel
 
 
@@ -53,6 +53,28 @@ def test_a_map_lies_where_the_readout_looks():
     np.testing.assert_allclose(table["rf_y_deg"], [2.5, -2.5], atol=1e-6)
     assert table["rf_sd_deg"].between(0.3, 0.6).all()
     assert list(table)[:4] == ["r", "reliability", "explained_variance", "n_stimuli"]
+
+
+@pytest.mark.parametrize("floor", [0, 0.02, 0.1])
+@pytest.mark.parametrize("cells", [(24, 24), (96, 64)])
+def test_faint_weights_far_away_move_neither_center_nor_width(floor, cells):
+    """A Gaussian field at the side, on a floor that over the whole map would pull the center to the middle."""
+    x, y = ((np.arange(n) + 0.5) / n - 0.5 for n in reversed(cells))
+    planted = [
+        np.exp(-((x - 2 / 8) ** 2 + (y[:, None] - at) ** 2) * 64 / 2 / sd**2) for at, sd in ((1 / 8, 1), (0, 0.7))
+    ]
+    table = field_table(np.stack(planted) + floor, 8.0, 8.0)
+    np.testing.assert_allclose(table[["rf_x_deg", "rf_y_deg"]], [[2, -1], [2, 0]], atol=0.1)
+    np.testing.assert_allclose(table["rf_sd_deg"], [1, 0.7], rtol=0.12 + floor)
+    noisy = planted[0] * np.random.default_rng(0).exponential(size=cells)  # as the energy of gradients
+    np.testing.assert_allclose(field_table(noisy[None], 8.0, 8.0)[["rf_x_deg", "rf_y_deg"]], [[2, -1]], atol=0.5)
+
+
+def test_an_even_map_has_no_center():
+    assert field_table(np.stack([np.ones((24, 24)), np.zeros((24, 24))]), 8.0, 8.0).isna().all().all()
+    whole = looking_at((0, 0))
+    whole.readout.weight = torch.ones(1, 3, 1, 1)
+    assert site_table(whole).filter(like="rf_").isna().all().all()
 
 
 def test_members_count_alike_whatever_their_weights():

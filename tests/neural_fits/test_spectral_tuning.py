@@ -10,8 +10,9 @@ from torch import nn
 from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.features import FeatureExtractor
 from neural_fits.inspection._spectral_bands import make_bands, rendered
-from neural_fits.inspection.spectral_pictures import draw_tuning, tuning_png
-from neural_fits.inspection.spectral_tuning import site_tunings, spectral_tuning
+from neural_fits.inspection.grating_tuning import band_edges, grating_responses
+from neural_fits.inspection.spectral_pictures import draw_map, draw_tuning
+from neural_fits.inspection.spectral_tuning import TuningConfig, site_tunings, spectral_tuning
 from neural_fits.readout import LinearReadout
 from neural_fits.site_model import Ensemble, SiteInfo, SiteModel
 from stimuli import natural_photos
@@ -76,7 +77,9 @@ def test_twenty_planted_energy_filters_are_found_with_their_signs(kind, natural)
     rng = np.random.default_rng(7)
     frequency, orientation = 2 ** rng.uniform(-1.2, 1.1, 20), rng.uniform(0, 180, 20)
     sign = np.where(np.arange(20) % 4 == 3, -1, 1)
-    found = site_tunings(planted(frequency, orientation, sign), natural, kind=kind, iterations=15)
+    found = site_tunings(
+        planted(frequency, orientation, sign), natural, config=TuningConfig(kind, iterations=15, gradient=True)
+    )
     best = np.array([found[f"s{k}"].preferred(int(s)) for k, s in enumerate(sign)])
     assert np.abs(np.log2(best[:, 0] / frequency)).max() < 0.5  # one band
     assert turned(best[:, 1] - orientation).max() < 11.25  # half a band
@@ -139,13 +142,16 @@ def test_gradient_equals_finite_differences(few):
     model = planted([0.8, 1.5], [30, 100], [1, -1]).double()
     images = torch.from_numpy(few.images()).double()
     bands = make_bands((SIZE_PX, SIZE_PX), SIZE_DEG, 1.0, 4, None).to(images)
-    for kind in ("additive", "multiplicative"):
-        found = site_tunings(model, images, kind=kind, iterations=1, octaves=1.0, orientations=4)
+    for kind in ("additive", "multiplicative", "phase"):
+        config = TuningConfig(kind, iterations=1, octaves=1.0, orientations=4, gradient=True)
+        with torch.no_grad():  # as a notebook may be in
+            found = site_tunings(model, images, config=config)
         for band in (5, 9, 14):
             noise = torch.zeros(len(images), len(bands.bins), dtype=torch.float64)
             noise[:, band] = 1e-6
             up, down = (model(rendered(images, bands, sign * noise, kind)[0]) for sign in (1, -1))
-            numeric = ((up - down) / 2e-6).mean(0)
+            numeric = (up - down) / 2e-6
+            numeric = (numeric.abs() if kind == "phase" else numeric).mean(0)
             ours = [found[site].gradient.flat[band] for site in model.site_ids]
             assert np.allclose(ours, numeric, rtol=1e-4, atol=1e-7)
 
@@ -162,8 +168,8 @@ def test_correlation_is_what_the_slopes_of_all_bands_predict(few):
         slopes.append(((up - down) / 2e-2).numpy())
     slopes = np.array(slopes)
     expected = slopes.mean(1) / np.sqrt((slopes**2).sum(0).mean())
-    options = {"kind": "multiplicative", "octaves": 1.0, "orientations": 4}
-    found = spectral_tuning(model, "s0", images, iterations=200, **options)
+    config = TuningConfig("multiplicative", iterations=200, octaves=1.0, orientations=4)
+    found = spectral_tuning(model, "s0", images, config)
     known = ~np.isnan(found.correlation.ravel())
     off = (found.correlation.ravel() - expected)[known]
     assert np.abs(expected).max() > 0.3
@@ -174,7 +180,7 @@ def test_phase_noise_tells_a_linear_filter_from_an_energy_unit(natural):
     values = {}
     for linear in (True, False):
         model = planted([1.0], [45], [1], linear)
-        tuning = spectral_tuning(model, "s0", natural, kind="phase", iterations=10, octaves=1.0)
+        tuning = spectral_tuning(model, "s0", natural, TuningConfig("phase", iterations=10, octaves=1.0, gradient=True))
         values[linear] = tuning
     frequency, orientation = values[True].preferred()
     assert abs(np.log2(frequency)) < 0.6
@@ -186,7 +192,7 @@ def test_phase_noise_tells_a_linear_filter_from_an_energy_unit(natural):
 
 @pytest.mark.parametrize("kind", ["additive", "multiplicative", "phase"])
 def test_bands_without_any_bin_are_not_defined(kind, few):
-    tuning = spectral_tuning(planted([1.0], [45], [1]), "s0", few, kind=kind, iterations=2)
+    tuning = spectral_tuning(planted([1.0], [45], [1]), "s0", few, TuningConfig(kind, iterations=2, gradient=True))
     empty = make_bands((SIZE_PX, SIZE_PX), SIZE_DEG, 0.5, 8, None).bins.reshape(tuning.correlation.shape) == 0
     assert empty.any()
     for value in (tuning.correlation, tuning.standard_error, tuning.gradient):
@@ -195,21 +201,28 @@ def test_bands_without_any_bin_are_not_defined(kind, few):
 
 def test_one_site_or_all_at_once_is_the_same(few):
     model = planted([0.8, 1.5], [30, 100], [1, -1])
-    together = site_tunings(model, few, ["s1", "s0"], iterations=2)
+    config = TuningConfig(iterations=2, gradient=True)
+    together = site_tunings(model, few, ["s1", "s0"], config)
     assert list(together) == ["s1", "s0"]
-    alone = spectral_tuning(model, "s1", few, iterations=2, batch_size=5)
+    alone = spectral_tuning(model, "s1", few, TuningConfig(iterations=2, batch_size=5, gradient=True))
+    named = site_tunings(model, few, "s1", TuningConfig(iterations=2))
+    assert list(named) == ["s1"]
+    assert np.array_equal(named["s1"].correlation, together["s1"].correlation, equal_nan=True)
+    assert np.isnan(named["s1"].gradient).all()
     assert np.allclose(together["s1"].correlation, alone.correlation, atol=1e-4, equal_nan=True)
     assert np.allclose(together["s1"].gradient, alone.gradient, rtol=1e-4, equal_nan=True)
     assert together["s1"].name == alone.name == "s1"
     both = Ensemble([model, planted([0.8, 1.5], [30, 100], [1, -1], seed=1)])
-    assert spectral_tuning(both, "s0", few, iterations=2).correlation.shape == alone.correlation.shape
+    assert spectral_tuning(both, "s0", few, config).correlation.shape == alone.correlation.shape
     assert not np.isfinite(alone.correlation[0]).all()  # the lowest ring has bins in some directions only
 
 
 def test_seeds(few, global_rng_untouched):
     model = planted([1.0], [60], [1])
     with global_rng_untouched():
-        first, same, other = (spectral_tuning(model, "s0", few, iterations=2, seed=k).correlation for k in (0, 0, 1))
+        first, same, other = (
+            spectral_tuning(model, "s0", few, TuningConfig(iterations=2, seed=k)).correlation for k in (0, 0, 1)
+        )
     assert np.array_equal(first, same, equal_nan=True)
     assert not np.allclose(first, other, equal_nan=True)
 
@@ -223,7 +236,8 @@ def test_any_classifier_gray_or_color(name):
     side = 224 if network.fixed_size else 64
     for channels in (1, 3):
         images = torch.rand(3, channels, side, side, generator=torch.Generator())
-        tuning = spectral_tuning(network, 7, images, size_deg=6.0, iterations=1, octaves=1.0, orientations=4)
+        config = TuningConfig(iterations=1, octaves=1.0, orientations=4, gradient=True)
+        tuning = spectral_tuning(network, 7, images, config, size_deg=6.0)
         assert tuning.edges_cpd[-1] == pytest.approx(side / 12)
         assert np.isfinite(tuning.correlation[1:]).all()
         assert np.isfinite(tuning.gradient[1:]).all()
@@ -232,40 +246,49 @@ def test_any_classifier_gray_or_color(name):
 @pytest.mark.parametrize(("layer", "unit"), [("blocks.1", 3), ("blocks.2", (3, 1, 2)), (("blocks.0", "blocks.2"), 20)])
 def test_any_layer_and_shape(layer, unit, lite0):
     images = torch.rand(4, 3, 32, 64, generator=torch.Generator())
-    tuning = spectral_tuning(FeatureExtractor(lite0, layer), unit, images, size_deg=8.0, iterations=2, octaves=1.0)
+    config = TuningConfig(iterations=2, octaves=1.0)
+    tuning = spectral_tuning(FeatureExtractor(lite0, layer), unit, images, config, size_deg=8.0)
     assert tuning.edges_cpd.tolist() == pytest.approx([0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
     assert np.isfinite(tuning.correlation[2:]).all()
 
 
-def test_table_and_pictures(few, tmp_path):
+def test_table_and_pictures(few):
     from matplotlib.figure import Figure
-    from PIL import Image
 
     model = planted([0.8, 1.5], [30, 100], [1, -1])
-    several = list(site_tunings(model, few, iterations=2).values())
+    several = list(site_tunings(model, few, config=TuningConfig(iterations=2, gradient=True)).values())
     table = several[0].table()
     row = table.loc[table["correlation"].idxmax()]
     assert abs(np.log2(np.sqrt(row["low_cpd"] * row["high_cpd"]) / 0.8)) < 0.75
     assert len(table) == several[0].correlation.size
-    for given in (several, several[0]):
-        (tmp_path / "a.png").write_bytes(tuning_png(given))
-        with Image.open(tmp_path / "a.png") as picture:
-            assert len(picture.getcolors(1 << 20)) > 50
     axis = Figure().subplots()
     drawn = draw_tuning(axis, several[1], "gradient", limit=3.0)
     assert drawn.get_clim() == (-3.0, 3.0)
     assert np.allclose(drawn.get_array().filled(np.nan), several[1].gradient, equal_nan=True)
     assert [each.get_text() for each in axis.get_yticklabels()] == ["0.25", "0.5", "1", "2"]
+    assert [line.get_markeredgecolor() for line in axis.lines] == ["#22272e", "white"]
+    row, column = np.unravel_index(np.nanargmax(several[1].gradient), several[1].gradient.shape)
+    middle = np.log2(several[1].frequency_cpd[row])
+    assert np.allclose([line.get_xydata()[0] for line in axis.lines], [several[1].orientation_deg[column], middle])
+    with pytest.raises(ValueError, match="no value 'correlatoin'; did you mean 'correlation'"):
+        draw_tuning(axis, several[1], "correlatoin")
+    axis = Figure().subplots()
+    draw_map(axis, np.full((2, 4), np.nan), np.array([2.2, 2.8, 3.6]), np.arange(4) * 45.0)
+    assert not axis.lines  # nothing is defined, so nothing is the highest
+    assert [each.get_text() for each in axis.get_yticklabels()] == ["2.2", "2.8", "3.6"]
 
 
 def test_preferred_needs_a_value_of_that_sign(few):
-    tuning = spectral_tuning(planted([1.0], [60], [1]), "s0", few, iterations=1)
+    tuning = spectral_tuning(planted([1.0], [60], [1]), "s0", few, TuningConfig(iterations=1))
     nothing = type(tuning)(**{**vars(tuning), "correlation": np.abs(tuning.correlation)})
     with pytest.raises(ValueError, match="no band lowers the response of 's0'"):
         nothing.preferred(-1)
     wrapped = np.zeros(tuning.correlation.shape)
     wrapped[4, 0], wrapped[4, -1] = 1.0, 1.0  # 0 and 157.5 deg: between them across the end of the circle
     assert type(tuning)(**{**vars(tuning), "correlation": wrapped}).preferred()[1] == pytest.approx(168.75)
+
+
+PLACES = ("target", "images", "size_deg")
 
 
 @pytest.mark.parametrize(
@@ -275,21 +298,95 @@ def test_preferred_needs_a_value_of_that_sign(few):
         ({"scale": 0}, "scale is 0"),
         ({"iterations": 0}, "iterations is 0"),
         ({"octaves": 0}, "octaves is 0"),
-        ({"orientations": 0}, "orientations 0"),
+        ({"orientations": 0}, "orientations is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"edges_cpd": [2.0, 1.0]}, "give at least two rising positive frequencies"),
         ({"edges_cpd": [100.0, 200.0]}, "no frequency of images of 48 x 48 px"),
         ({"size_deg": None}, "size_deg is None: cycles per degree need the width"),
-        ({"images": torch.zeros(2, 3, 48, 48)}, r"images are \(2, 3, 48, 48\); expected at least three"),
+        ({"images": torch.zeros(2, 3, 48, 48)}, r"images have shape \(2, 3, 48, 48\); expected at least three"),
+        ({"images": torch.full((4, 3, 48, 48), torch.nan)}, "not finite"),
+        ({"images": torch.ones(4, 3, 48, 48) * 255}, "255"),
         ({"target": (99, 0, 0)}, "99"),
     ],
 )
 def test_errors_say_what_to_do(options, message, lite0):
     images = torch.rand(4, 3, 48, 48, generator=torch.Generator())
-    call = {"target": 1, "images": images, "size_deg": 8.0, "iterations": 1, **options}
+    call = {"target": 1, "images": images, "size_deg": 8.0} | {k: v for k, v in options.items() if k in PLACES}
+    noise = {"iterations": 1} | {k: v for k, v in options.items() if k not in PLACES}
     with pytest.raises(ValueError, match=message):
-        spectral_tuning(FeatureExtractor(lite0, "blocks.1"), **call)
+        spectral_tuning(FeatureExtractor(lite0, "blocks.1"), config=TuningConfig(**noise), **call)
 
 
-def test_an_unknown_site_is_named(few):
+def test_an_unknown_site_is_named_and_no_site_refused(few):
     with pytest.raises(ValueError, match="no site 's9'"):
         site_tunings(planted([1.0], [60], [1]), few, ["s9"])
+    with pytest.raises(ValueError, match="no site was given"):
+        site_tunings(planted([1.0], [60], [1]), few, [])
+
+
+def test_images_have_the_size_that_the_model_was_fitted_on(few):
+    model, config = planted([1.0], [60], [1]), TuningConfig(iterations=1)
+    half = few.on_screen(size_deg=SIZE_DEG / 2)
+    with pytest.raises(ValueError, match="4 deg wide, the model was fitted on images of 8 deg"):
+        spectral_tuning(model, "s0", half, config)
+    with pytest.raises(ValueError, match="size_deg is 4, but the model or the images say 8 deg"):
+        spectral_tuning(model, "s0", few, config, size_deg=4.0)
+    with pytest.raises(ValueError, match="32 x 48 px, the model was fitted on 48 x 48 px"):
+        spectral_tuning(model, "s0", torch.from_numpy(few.images())[:, :, :32], config)
+    extractor = model.extractor
+    with pytest.raises(ValueError, match="size_deg is 8, but the model or the images say 4 deg"):
+        spectral_tuning(extractor, 0, half, config, size_deg=8.0)
+    assert spectral_tuning(extractor, 0, half, config).edges_cpd[-1] == pytest.approx(6.0)
+    named = spectral_tuning(model, "s0", torch.from_numpy(few.images()), config, size_deg=8.0).edges_cpd
+    assert np.array_equal(named, spectral_tuning(model, "s0", few, config).edges_cpd)
+
+
+@pytest.mark.parametrize("orientations", [2, 6, 10])
+def test_diagonals_between_two_bands_go_to_either_one_of_them(orientations):
+    band = make_bands((16, 16), 1.0, 1.0, orientations, [1.0, 8.0]).band
+    per_band = 180 / orientations
+    up, down = int(band[-3, 3]), int(band[3, 3])  # modulated along 45 and 135 deg
+    assert up == 45 // per_band + 1
+    assert down == (135 // per_band + 1) % orientations
+
+
+def test_a_plain_network_is_left_as_it_was():
+    network = nn.Sequential(nn.Conv2d(3, 4, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5)).train()
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator())
+    one, two = (
+        spectral_tuning(network, 2, images, TuningConfig(iterations=1, gradient=True), size_deg=2.0) for _ in range(2)
+    )
+    assert np.array_equal(one.correlation, two.correlation, equal_nan=True)  # without dropout
+    assert network.training
+    assert all(weight.requires_grad for weight in network.parameters())
+
+
+def test_passes_through_the_network_do_not_grow_with_the_sites(few):
+    model = planted([1.0] * 6, [60] * 6, [1] * 6)
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    site_tunings(model, few, config=TuningConfig(iterations=3))
+    assert passes == [False] * 4
+    site_tunings(model, few, config=TuningConfig(iterations=3, gradient=True))
+    assert passes[4:] == [False] * 4 + [True]
+
+
+def test_grating_responses_are_those_of_the_planted_filters():
+    model = planted([0.7, 1.3], [0, 90], [1, -1])
+    edges = band_edges((SIZE_PX, SIZE_PX), SIZE_DEG, 0.5)
+    assert np.array_equal(edges, make_bands((SIZE_PX, SIZE_PX), SIZE_DEG, 0.5, 8, None).edges_cpd)
+    found = grating_responses(model, edges, size_px=SIZE_PX, size_deg=SIZE_DEG, contrast=0.5)
+    assert found.shape == (len(edges) - 1, 8, 2)
+    middle = np.sqrt(edges[1:] * edges[:-1])
+    for k, (frequency, column, sign) in enumerate([(0.7, 0, 1), (1.3, 4, -1)]):
+        at = np.unravel_index((sign * found[:, :, k]).argmax(), found.shape[:2])
+        assert at == (int(np.abs(np.log2(middle / frequency)).argmin()), column)
+        assert found[(*at, k)] * sign > 0
+    grating = draw(
+        [Grating(frequency_cpd=float(middle[2]), orientation_deg=22.5, phase_deg=p) for p in (0, 90, 180, 270)],
+        size_deg=SIZE_DEG,
+        size_px=SIZE_PX,
+    )
+    gray = model(torch.full((1, 3, SIZE_PX, SIZE_PX), 0.5))
+    expected = (model.predict(grating).mean(0) - gray.numpy()[0]) / 2  # an energy filter's response grows with contrast
+    assert np.allclose(found[2, 1], expected, atol=0.02)

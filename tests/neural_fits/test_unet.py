@@ -86,9 +86,9 @@ def test_mirroring_is_that_of_numpy_however_far():
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("padding", ["valid", "same"])
-def test_tiles_are_exactly_one_pass(padding, depth):
-    network = whole_numbers(UNet(depth=depth, width=2, padding=padding)).double()
+@pytest.mark.parametrize(("padding", "up"), [("valid", "transposed"), ("same", "transposed"), ("same", "bilinear")])
+def test_tiles_are_exactly_one_pass(padding, up, depth):
+    network = whole_numbers(UNet(depth=depth, width=3, padding=padding, up=up)).double()
     for size in ((70, 53), (41, 64), (9, 8)):
         images = torch.randint(0, 3, (2, 1, *size), generator=generator(1)).double()
         with torch.no_grad():
@@ -116,11 +116,35 @@ def test_an_unpadded_pass_is_the_middle_of_the_mirrored_one():
     torch.testing.assert_close(inner, middle)
 
 
-def test_gray_is_zero_inside_and_color_becomes_gray():
+@pytest.mark.parametrize("size", [(5, 8), (1, 3)])
+def test_bilinear_maps_grow_as_those_of_torch_but_repeatably_on_every_device(size):
+    maps = torch.rand((2, 4, *size), generator=generator()).double().requires_grad_()
+    grow = UNet(depth=1, width=2, padding="same", up="bilinear").up[0][0]
+    grown = grow(maps)
+    torch.testing.assert_close(grown, nn.functional.interpolate(maps, scale_factor=2, mode="bilinear"))
+    weights = torch.rand(grown.shape, generator=generator(1)).double()
+    ours = torch.autograd.grad((grown * weights).sum(), maps)
+    theirs = torch.autograd.grad((nn.functional.interpolate(maps, None, 2, "bilinear") * weights).sum(), maps)
+    torch.testing.assert_close(ours, theirs)
+    found, waiting = set(), [grown.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        found.add(node.name())
+        waiting += [before for before, _ in node.next_functions if before is not None]
+    assert len(found) > 3
+    assert not [name for name in found if "Upsample" in name or "Index" in name]  # they add atomically on a GPU
+
+
+def test_gray_is_zero_inside_and_channels_are_brought_to_those_of_the_network():
     network = UNet(depth=1, width=2, padding="same")
     assert not network(torch.full((1, 1, 8, 8), 0.5)).any()
     color = torch.rand((1, 3, 8, 8), generator=generator())
     assert torch.equal(network(color), network(color.mean(1, keepdim=True)))
+    colored = UNet(3, depth=1, width=2, padding="same")
+    assert torch.equal(colored(color[:, :1]), colored(color[:, :1].expand(-1, 3, -1, -1)))
+    for images in (torch.zeros(1, 2, 8, 8), color[0]):
+        with pytest.raises(ValueError, match=r"give \(image, channel, height, width\) with 3 or 1 channels"):
+            colored(images)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +158,12 @@ def test_impossible_networks_are_refused(change):
 
 def test_normalized_networks_and_tiles():
     images = torch.rand((1, 3, 40, 30), generator=generator())
-    batch = UNet(3, depth=2, width=4, padding="same", norm="batch").eval()
+    batch = UNet(3, depth=2, width=4, padding="same", norm="batch")
+    before = {name: value.clone() for name, value in batch.state_dict().items()}
+    with pytest.raises(ValueError, match="call its eval"):
+        overlap_tile(batch, images)
+    assert all(torch.equal(before[name], value) for name, value in batch.state_dict().items())
+    batch.eval()
     with torch.no_grad():
         torch.testing.assert_close(overlap_tile(batch, images, tile_px=12), untiled(batch, images))
     drawing = UNet(3, depth=2, width=4, padding="same", norm="instance", up="bilinear")

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import typer
 from browser import browse
+from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor
+from neural_fits.inspection.saliency import smooth_grad
 from neural_fits.readout import LinearReadout
 from neural_fits.site_model import Ensemble, SiteInfo, SiteModel
 from stimuli import StimulusSet, natural_photos
 from synth import SynthesisConfig
+from synth import _inspection_pictures as pictures
+from synth._report_words import number
 from synth.commands.inspect import inspect
 from synth.inspection_page import inspection_html, inspection_index_html, page_names, save_inspections
-from synth.site_inspection import inspect_sites
+from synth.site_inspection import MAXIMIZING, inspect_sites
 
 QUICK = SynthesisConfig(start="natural", steps=3)
 SECTIONS = ("field", "activation", "saliency", "tuning", "made")
@@ -53,7 +61,7 @@ def kept():
 @pytest.fixture
 def found(model, natural, kept):
     """Two sites, inspected once: every model of the same seed is the same."""
-    if not kept:
+    if "found" not in kept:
         kept["found"] = inspect_sites(model, ["b", "a"], natural, images=2, recipe=QUICK)
     return kept["found"]
 
@@ -135,6 +143,10 @@ def test_a_layer_without_space_says_what_is_left_out(natural):
     page = inspection_html(found)
     assert "Left out: layer &#39;3&#39; has no space" in page
     assert page.count('class="read"') == 4
+    assert found.readout_field is None  # the same everywhere: a center would be made up
+    assert "Weights left out: the readout weighs the whole image alike" in page
+    assert page.count("center and width") == 1
+    assert "Which pixels change the response" in inspection_index_html([found], ["a.html"])
 
 
 def test_ensembles_gray_images_and_other_shapes(tiny_model, natural):
@@ -157,8 +169,127 @@ def test_mistakes_are_named_before_any_work(model, natural):
         inspect_sites(model, "bb", natural)
     with pytest.raises(ValueError, match="0 sites and 3 images"):
         inspect_sites(model, [], natural)
+    object.__setattr__(model.info, "channels", 1)
+    with pytest.raises(ValueError, match="in color, the model was fitted on gray"):
+        inspect_sites(model, "b", natural)
+    object.__setattr__(model.info, "channels", 3)
     with pytest.raises(ValueError, match="give at least 5"):
         inspect_sites(model, "b", natural.select([0, 1, 2, 3]), images=5)
+
+
+def rgb(source):
+    data = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(float)
+
+
+@pytest.fixture
+def corner(tiny_model, natural, kept):
+    """One site that reads the upper left of the map, one that reads nothing; scored, inspected once."""
+    if "corner" in kept:
+        return kept["corner"]
+    model = tiny_model(("a", "silent"), size_px=(64, 64))
+    model.readout.weight[1] = 0
+    model.readout.weight[0, :, 2:] = model.readout.weight[0, :, :, 2:] = 0
+    columns = ["r", "explained_variance", "explained_variance_low"]
+    model.scores = pd.DataFrame([[0.5, 0.4, 0.2], [-0.2, 0.0, -0.1]], index=["a", "silent"], columns=columns)
+    kept["corner"] = model, *inspect_sites(model, natural=natural, images=1, recipe=QUICK)
+    return kept["corner"]
+
+
+def test_a_corner_stays_where_it_is_in_every_picture(corner):
+    _, found, _ = corner
+    page, index = inspection_html(found), inspection_index_html([found], ["a.html"])
+    for each in (found.readout_field, found.gradient_field.maps[0], found.activation[0]):
+        down, across = np.unravel_index(np.abs(each).argmax(), each.shape)
+        assert max(down / each.shape[0], across / each.shape[1]) < 0.3
+    places = re.findall(r"x (\S+), y (\S+) deg; sd (\S+) deg", page.replace("−", "-"))
+    assert len(places) == 2
+    for x, y, sd in np.array(places, float):
+        assert 1.8 < -x < 3.25
+        assert 1.8 < y < 3.25
+        assert 0 < sd < 1
+    drawn = rgb(re.findall(r'src="(data:[^"]+)"', index)[1])
+    colored = np.ptp(drawn, axis=2) > 60  # the map over a gray picture
+    assert colored[:32, :32].any()
+    assert not np.append(colored[32:], colored[:, 32:].T, 0).any()
+
+
+def test_positive_activation_is_red_whether_or_not_a_cell_is_negative(found):
+    for least in (0.0, -1.0):
+        values = np.zeros_like(found[0].activation)
+        values[:, 3, 3], values[:, 9, 9] = 1.0, least
+        page = inspection_html(replace(found[0], activation=values))
+        drawn = rgb(re.findall(r'src="(data:[^"]+)" alt="Activation map', page)[0])
+        red, green, blue = drawn.reshape(-1, 3)[np.ptp(drawn, axis=2).argmax()]
+        if least == 0:
+            assert red > 1.5 * max(green, blue)
+        cold = drawn[..., 2] > 1.3 * drawn[..., 0]
+        assert cold.any() == (least < 0)
+
+
+def test_a_planted_tuning_is_told_with_its_signs(found):
+    edges, angles = 2.0 ** np.arange(-1, 4), np.arange(4) * 45.0
+    bands, none = np.zeros((4, 4)), np.full((4, 4), 0.05)
+    bands[1, 1], bands[3, 2] = 0.5, -0.4
+    given = {"edges_cpd": edges, "orientation_deg": angles, "standard_error": none}
+    tuned = replace(found[0], tuning=replace(found[0].tuning, correlation=bands, **given))
+    page = inspection_html(tuned)
+    assert "Most driven by 1.4 cycles/deg at 45 deg (ring); most suppressed by 5.7 cycles/deg at 90 deg." in page
+    weak = replace(found[0], tuning=replace(found[0].tuning, correlation=np.minimum(bands, 0.1), **given))
+    said = "Most driven by no band beyond 3 standard errors; most suppressed by 5.7 cycles/deg at 90 deg."
+    assert said in inspection_html(weak)
+    assert pictures.spectrum(bands, edges, angles, "r", ring=True) != pictures.spectrum(
+        bands, edges, angles, "r", False
+    )
+    drawn = [re.findall(r'src="(data:[^"]+)" alt="Tuning of', inspection_html(each))[0] for each in (tuned, weak)]
+    label = "correlation of contrast with response"
+    assert drawn[0] == pictures.spectrum(bands, edges, angles, label, ring=True)
+    assert drawn[1] == pictures.spectrum(np.minimum(bands, 0.1), edges, angles, label, ring=False)
+
+
+def test_smooth_grad_and_numbers_are_those_of_the_site(found, model, natural):
+    images = torch.from_numpy(natural.images(list(found[0].best)))
+    np.testing.assert_allclose(found[0].smooth_grad, smooth_grad(model, "b", images), rtol=1e-4, atol=1e-7)
+    index = inspection_index_html(found, ["b.html", "a.html"])
+    page = inspection_html(found[0])
+    assert found[0].sha256 == found[1].sha256
+    for each in found:
+        best, made = each.responses.max(), each.made_images.table["forecast_response"].max()
+        for text in (f"{number(float(best))}\u00a0spikes", f"made: {number(float(made))}\u00a0spikes"):
+            assert text in index
+    for fact in (
+        "start &#39;natural&#39;, 3 steps, seeds 0, 1",
+        found[0].sha256["model"][:16],
+        "SHA-256 of the natural",
+    ):
+        assert fact in page
+
+
+def test_a_site_that_the_model_does_not_predict_is_said_to_be_so(corner, monkeypatch):
+    model, good, bad = corner
+    index = inspection_index_html([good, bad], ["a.html", "b.html"])
+    assert index.count("not shown to predict") == 1
+    assert "not shown to predict" not in inspection_html(good)
+    assert "its correlation is −0.20" in inspection_html(bad)
+    monkeypatch.setitem(model.scores, "explained_variance_low", [-0.01, -0.1])
+    assert "interval of its explained variance includes 0" in inspection_html(good)
+
+
+def test_a_silent_site_has_words_and_no_missing_numbers(corner):
+    *_, silent = corner
+    page = inspection_html(silent)
+    assert "Weights left out: the readout has no weight for this site" in page
+    assert "nowhere: the map is empty" in page
+    assert "the contrast of no band changes the response" in page
+    assert not re.search(r"\bnan\b", re.sub('data:[^"]+', "", page))
+
+
+def test_images_start_from_noise_unless_asked_otherwise(model, natural, found):
+    (made,) = inspect_sites(model, "a", natural, images=1, recipe=replace(MAXIMIZING, steps=1))
+    page = inspection_html(made)
+    assert "they start from faint noise, so that nothing in them is of a photograph" in page
+    assert "recipe &#39;robust&#39;, start &#39;pink&#39;, 1 steps, seeds 0" in page
+    assert "they start from the best natural images" in inspection_html(found[0])
 
 
 def test_names_of_pages_are_safe_and_distinct():
@@ -193,7 +324,9 @@ def test_the_command_writes_pages_and_tells_where(model, natural, tmp_path):
             "page": str(tmp_path / "o" / "index.html"),
             "left_out": {},
         }
-        assert "of 6 natural images" in (tmp_path / "o" / "sites" / "a.html").read_text("utf-8")
+        page = (tmp_path / "o" / "sites" / "a.html").read_text("utf-8")
+        assert "of 6 natural images" in page
+        assert "recipe &#39;robust&#39;, start &#39;pink&#39;, 2 steps, seeds 0" in page
         assert isinstance(npc(*given, "--site", "a", "--out", tmp_path / "o").exception, FileExistsError)
         unnamed = npc(*given, "--out", tmp_path / "p")
     assert "no site was named; give --site, 'all' for every site, or one of a, b, c" in str(unnamed.exception)

@@ -77,6 +77,17 @@ def test_one_place_some_channels_and_sets_without_photographs(colors, photos):
     np.testing.assert_allclose(image[:, 8:], 0.5, atol=0.01)
 
 
+def test_the_layer_of_class_scores_gives_class_images():
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2, bias=False))
+    network[2].weight.data = torch.tensor([[1.0, -1.0, 0.0], [0.0, -1.0, 1.0]])
+    made = layer_grid(Backbone("module:classes", network, input_px=16), "2", size_px=16, recipe=QUICK)
+    assert made.map_size == (1, 1)
+    means = made.synthesis.stimuli.images().mean((2, 3))
+    assert (means[:, 1] < 0.1).all()
+    assert means[[0, 1], [0, 2]].min() > 0.9
+    np.testing.assert_allclose(made.activations, [means[0, 0] - means[0, 1], means[1, 2] - means[1, 1]], rtol=1e-4)
+
+
 def test_mistakes_are_named(colors):
     with pytest.raises(ValueError, match="4 channels, the first 9 were asked"):
         layer_grid(colors, "0", 9, size_px=16)
@@ -84,6 +95,9 @@ def test_mistakes_are_named(colors):
         layer_grid(colors, "0", [], size_px=16)
     with pytest.raises(ValueError, match="of another layer than '0'"):
         layer_grid(colors, "0", [LayerUnit("1", 0)], size_px=16)
+    for top in (0, -1):
+        with pytest.raises(ValueError, match=f"top is {top}; keep at least 1"):
+            layer_grid(colors, "0", 1, size_px=16, top=top)
     with pytest.raises(ValueError, match="not in it"):
         layer_grid(colors, "0", [7], size_px=16)
     with pytest.raises(ValueError, match="0 grids"):

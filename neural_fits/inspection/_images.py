@@ -1,0 +1,94 @@
+"""What enters a view: images checked and brought to the network, and the network left as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from neural_fits.backbones import Backbone
+from neural_fits.features import FeatureExtractor
+
+#: images that go through a network at once
+BATCH = 16
+#: how far images may lie outside [0, 1]: resizing overshoots a little
+_SLACK = 0.01
+
+
+def images_for(network: object, images: object) -> Tensor:
+    """Return images as numbers of the network's own type, where the network is.
+
+    Parameters
+    ----------
+    network : SiteModel, Ensemble, FeatureExtractor, Backbone, nn.Module or str
+        What is looked into. A plain module may take values beyond [0, 1], as spectrograms have; other networks may not.
+    images : object
+        What the user gave.
+
+    Returns
+    -------
+    Tensor, (image, channel, height, width)
+        Finite floating numbers without gradient.
+
+    Raises
+    ------
+    TypeError
+        When the images are no tensor of floating numbers.
+    ValueError
+        When they have other axes, none is there, or values are not finite or out of range.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        came = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(
+            f"images are {came}; expected a tensor of floating numbers (image, channel, height, width), such as "
+            "torch.from_numpy(stimuli.images()) or 8-bit images / 255"
+        )
+    if images.ndim != 4 or not images.numel():
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; expected (image, channel, height, width), at least one image"
+        )
+    bad = (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(f"image {bad[0]} has values that are not finite; leave it out, or fill them in")
+    low, high = float(images.min()), float(images.max())
+    if not -_SLACK <= low <= high <= 1 + _SLACK and not _is_plain(network):
+        raise ValueError(f"images have values from {low:.4g} to {high:.4g}; expected 0 to 1, so rescale them")
+    held = network.network if isinstance(network, Backbone) else network
+    weights = chain(held.parameters(), held.buffers()) if isinstance(held, nn.Module) else ()
+    like = next((each for each in weights if each.is_floating_point()), None)
+    if like is not None:
+        return images.detach().to(like.device, like.dtype)
+    return images.detach().to(torch.float32) if isinstance(network, str) else images.detach()
+
+
+@contextmanager
+def left_as_found(network: object) -> Iterator[None]:
+    """Give a module back its mode and gradients: `load_backbone` freezes what it is given, for good.
+
+    Parameters
+    ----------
+    network : SiteModel, Ensemble, FeatureExtractor, Backbone, nn.Module or str
+        What is looked into.
+    """
+    modules = list(network.modules()) if isinstance(network, nn.Module) else []
+    modes = [(each, each.training) for each in modules]
+    weights = [(each, each.data, each.requires_grad) for module in modules for each in module.parameters(recurse=False)]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for weight, data, wanted in weights:
+            weight.data = data  # in its own order of axes: channels-last copies are for the view alone
+            weight.requires_grad_(wanted)
+
+
+def _is_plain(network: object) -> bool:
+    """Say whether nothing is known of the range of values that a network takes."""
+    backbone = network.backbone if isinstance(network, FeatureExtractor) else network
+    if isinstance(backbone, Backbone):
+        return backbone.name.startswith("module:") and not any(backbone.mean) and set(backbone.std) == {1.0}
+    return isinstance(backbone, nn.Module) and not hasattr(backbone, "site_ids")
