@@ -81,8 +81,8 @@ def picture(path: Path, images: StimulusSet, found: Classifier, sites: TunedSite
     both = {"linear probe, network untouched": "probe_confusion", "last blocks tuned": "confusion"}
     total = int(found.confusion.to_numpy().sum())
     before, after = (share_right(found.tables[key]) for key in both.values())
-    verdict = "names more of them rightly" if after > before else "does not name more of them rightly"
-    tables.suptitle(f"{total} patches from places not trained on: tuning {verdict} than the probe", fontsize=10)
+    verdict = "better than" if after > before else "no better than"
+    tables.suptitle(f"{total} patches from places not trained on: tuned {verdict} the probe", fontsize=10)
     for axis, (title, key) in zip(tables.subplots(1, 2), both.items(), strict=True):
         counts = found.tables[key]
         axis.imshow(counts, cmap="Greys")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,11 +159,10 @@ def cutout_task(
     apart = photos.table["photograph"].isin(HELD_OUT_PHOTOGRAPHS).to_numpy()
     shown = sample_cutouts(held_out_objects or None)
     known = [each for each in sample_cutouts() if each.name not in held_out_objects]
-    return tuple(
-        crowded_scenes(n, things, behind, most_objects=4, size_range=(0.3, 0.6), seed=2 * seed + k)
-        for k, (n, things, behind) in enumerate(
-            [(n_train, known, photos.select(~apart)), (n_test, shown, photos.select(apart))]
-        )
+    like: dict[str, Any] = {"most_objects": 4, "size_range": (0.3, 0.6)}
+    return (
+        crowded_scenes(n_train, known, photos.select(~apart), **like, seed=2 * seed),
+        crowded_scenes(n_test, shown, photos.select(apart), **like, seed=2 * seed + 1),
     )
 
 

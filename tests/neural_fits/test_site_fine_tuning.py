@@ -84,7 +84,7 @@ def test_tuning_finds_a_direction_that_was_planted_above_the_cut(planted):
     found = fine_tune_sites(model, photos, recorded, SiteTuning(**PLANTED))
     scores = found.model.scores
     assert (scores["r"] > scores["frozen_r"] + 0.05).all()  # the readout does not move: tuned features alone do it
-    np.testing.assert_allclose(scores["frozen_r"], model.scores["r"], atol=1e-5)  # the same folds, the same readouts
+    np.testing.assert_allclose(scores["frozen_r"], model.scores["r"], atol=1e-3)  # the same folds, the same readouts
     assert list(scores)[:4] == list(model.scores)[:4]
     network = found.model.extractor.network
     assert torch.equal(network.low[0].weight, model.extractor.network.low[0].weight)
@@ -147,18 +147,22 @@ def test_the_loss_asked_for_is_used_and_the_input_size_stays(planted):
     assert one.model.predict(photos).shape == (COUNT, 3)
 
 
-def test_a_model_of_one_part_stays_on_its_part(planted):
+def test_a_model_of_one_part_stays_on_its_part(planted, as_recordings):
     """Otherwise driver and judge would share photographs as soon as one of them is tuned."""
     photos, recorded, _ = planted
+    trials = recorded.responses.copy()
+    trials[..., 2] = np.random.default_rng(5).random(trials[..., 2].shape)
+    recorded = as_recordings(trials, photos)
     options = {"backbone": Backbone("module:Planted", Planted(0)), "layer": "high", "folds": 2, "seed": 3}
-    half = fit_sites(photos, recorded, split="A", min_reliability=0.1, **options)
+    half = fit_sites(photos, recorded, split="A", min_reliability=0.5, **options)
+    assert len(half.site_ids) == 2
     config = SiteTuning(freeze="low", epochs=1)
     tuned = fine_tune_sites(half, photos, recorded, config).model
     assert tuned.provenance["fitted_on"] == half.provenance["fitted_on"]
     assert tuned.site_ids == half.site_ids
     again = fine_tune_sites(tuned, photos, recorded, config).model
     assert again.provenance["fitted_on"] == half.provenance["fitted_on"]
-    other = fit_sites(photos, recorded, split="B", **options)
+    other = fit_sites(photos, recorded, split="B", min_reliability=0.5, **options)
     with pytest.raises(ValueError, match=r"fitted with split='A' and split='B'; tune each"):
         fine_tune_sites(Ensemble([half, other]), photos, recorded, config)
     some = photos.select(slice(COUNT // 2, None))
@@ -177,22 +181,19 @@ def test_without_a_changed_weight_the_network_keeps_its_name_and_the_model_its_n
     np.testing.assert_allclose(found.held_out, found.frozen, rtol=1e-3, atol=1e-3)
 
 
-def test_a_site_of_few_photographs_is_fitted_or_gets_one_sentence(planted, as_recordings):
+def test_a_site_of_few_photographs_is_fitted_although_one_of_them_would_be_kept_apart(planted, as_recordings):
     photos, recorded, model = planted
     groups = group_labels(photos, "photograph")
-    names, sizes = np.unique(groups, return_counts=True)
-    large = names[np.argsort(-sizes)]
-    outcomes = []
-    for count in (3, 2):
-        trials = recorded.responses.copy()
-        trials[~np.isin(groups, large[:count]), :, 2] = np.nan
-        sparse = as_recordings(trials, photos)
-        try:
-            found = fine_tune_sites(model, photos, sparse, SiteTuning(**{**QUICK, "epochs": 1}), folds=2)
-            outcomes.append(bool(np.isfinite(found.held_out).all()))
-        except ValueError as error:
-            outcomes.append("too few groups of stimuli" in str(error))
-    assert outcomes == [True, True]
+    shown = []
+    for train, _ in group_folds(groups, 2, 0):  # of each training half a photograph that would say when to stop
+        _, apart = group_folds(groups[train], 5, 0)[0]
+        names, sizes = np.unique(groups[train[apart]], return_counts=True)
+        shown.append(names[sizes.argmax()])
+    trials = recorded.responses.copy()
+    trials[~np.isin(groups, shown), :, 2] = np.nan
+    config = SiteTuning(**{**QUICK, "epochs": 1})
+    found = fine_tune_sites(model, photos, as_recordings(trials, photos), config, folds=2)
+    assert np.isfinite(found.held_out).all()
 
 
 def test_nothing_is_gained_where_there_is_nothing(planted, as_recordings):
