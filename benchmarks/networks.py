@@ -145,7 +145,7 @@ def unet(small: bool) -> dict[str, object]:
     network = UNet(**UNET)
     fitted = fit_segmentation(network, train.images, train.objects, config)
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
-    found, truth = (fitted.probability(test.images) > 0.5).numpy(), test.objects > 0
+    found, truth = fitted.mask(test.images), test.objects > 0
     return {
         "unet_iou": round(mean_iou(found, truth), 4),
         "unet_objects_f1": round(matched_objects(fitted.objects(test.images), test.objects).f1, 4),

@@ -18,8 +18,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", nargs="+", default=["blocks.1", "blocks.2", "blocks.4"])
     parser.add_argument("--out", type=Path, default=Path("example_05"))
-    parser.add_argument("--small", action="store_true", help="seconds instead of a minute")
+    parser.add_argument("--small", action="store_true", help="under a minute; only checks that everything runs")
     options = parser.parse_args()
+    if options.small:
+        print("--small: only checks that everything runs; figures and pictures mean nothing")
     size_px, steps, channels, n_photos = (64, 30, 2, 40) if options.small else (128, 150, 6, 640)
     photos = natural_photos(n_photos, size_px)
     config = recipe("robust", start="pink", steps=steps)
@@ -35,7 +37,8 @@ def main() -> None:
     made = StimulusSet.concat([grid.synthesis.stimuli for grid in grids], name="filters")
     saved = made.save(options.out / "filters", overwrite=True)
     print(saved.table[["objective", "natural_activation", "activation"]].round(2).to_string(index=False))
-    picture = grids_png(grids, "What drives the channels of EfficientNet-Lite0")
+    note = " (--small)" if options.small else ""
+    picture = grids_png(grids, f"What drives the channels of EfficientNet-Lite0{note}")
     atomic_write(options.out / "filters.png", picture)
     print(f"wrote {options.out / 'filters.png'} and the set {options.out / 'filters'}")
 

@@ -106,7 +106,7 @@ def draw_site(figure: SubFigure, model: SiteModel, brain: SimulatedBrain, photos
     )
     axes = figure.subplots(1, len(chosen))
     for place, axis in enumerate(axes):
-        axis.imshow(overlay(images[place], maps[place], limit))
+        axis.imshow(overlay(images[place], maps[place], limit, signed=True))
         at = chosen[place]
         axis.set_xlabel(f"{drive[place]:+.1f} + {offset:.1f} = {predicted[at]:.1f} ({true[place]:.1f})", fontsize=9)
         axis.set_title("worst" if at == worst else ("best", "2nd", "3rd", "4th")[place], fontsize=10, pad=3)
@@ -201,10 +201,14 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("example_11"))
-    parser.add_argument("--small", action="store_true", help="seconds instead of half a minute")
+    parser.add_argument("--small", action="store_true", help="under a minute; only checks that everything runs")
     options = parser.parse_args()
+    if options.small:
+        print("--small: only checks that everything runs; figures and pictures mean nothing")
     size_px, n_photos, steps = (64, 90, 40) if options.small else (128, 640, 500)
     figure = Figure(figsize=(9, 9.5), layout="constrained")
+    if options.small:
+        figure.suptitle("(--small)")
     above, middle, below = figure.subfigures(3, 1, height_ratios=[3.0, 2.7, 3.4])
     draw_classes(above, 288)
     draw_site(middle, *fitted(size_px, n_photos))

@@ -16,13 +16,14 @@ from torch import nn
 from neural_fits import SimulatedBrain, fit_sites
 from neural_fits.inspection.grating_tuning import grating_responses
 from neural_fits.inspection.signal_perturbation import SignalPerturbation, perturb_signals
-from neural_fits.inspection.spectral_pictures import draw_map, draw_perturbation, draw_tuning
-from neural_fits.inspection.spectral_tuning import TuningConfig, site_tunings
+from neural_fits.inspection.spectral_pictures import draw_map, draw_perturbation
+from neural_fits.inspection.spectral_tuning import SpectralTuning, TuningConfig, site_tunings
 from stimuli import natural_photos
 
 RATE_HZ, TIMES = 256, 256
 CHANNELS = ("FC3", "FC4", "C3", "Cz", "C4", "CP3", "CP4", "Pz")
 PLANTED = {10: -1, 20: -1, 75: +1}  # Hz: less or more power over the hemisphere opposite to the hand
+BEYOND = 3  # standard errors; the largest of about a hundred bands of mere noise is hardly beyond
 STAGES = {"0": "filters in time", "2": "filters in space", "4": "after squaring", "6": "after pooling"}
 
 
@@ -126,14 +127,24 @@ def alike(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(first[known], second[known])[0, 1])
 
 
+def stands_out(tuning: SpectralTuning) -> bool:
+    """Return whether the highest band is above its noise; few iterations make single errors small by chance."""
+    highest = np.nanargmax(tuning.correlation)
+    error = max(tuning.standard_error.flat[highest], np.nanmedian(tuning.standard_error))
+    return bool(tuning.correlation.flat[highest] > BEYOND * error)
+
+
 def draw_sites(band, tunings: dict, gratings: dict[str, dict[str, np.ndarray]]) -> None:
     """Draw each site's tuning on photographs above the responses of model and brain to gratings."""
-    title = "Spatial tuning of three sites (gray: a 64 px image has no frequency there; ring: the highest band)"
+    title = "Spatial tuning of three sites (gray: a 64 px image has no frequency there; ring: the highest band,\n"
+    title += f"on photographs only if beyond {BEYOND} standard errors)"
     band.suptitle(title, fontsize=10)
     axes = band.subplots(1 + len(gratings), len(tunings), squeeze=False, sharex=True)
     for k, (site, tuning) in enumerate(tunings.items()):
-        drawn = [draw_tuning(axes[0, k], tuning)]
-        axes[0, k].set_title("{}: most at {:.2g} cpd, {:.0f} deg".format(site, *tuning.preferred()), fontsize=9)
+        clear = stands_out(tuning)
+        drawn = [draw_map(axes[0, k], tuning.correlation, tuning.edges_cpd, tuning.orientation_deg, ring=clear)]
+        most = "most at {:.2g} cpd, {:.0f} deg".format(*tuning.preferred()) if clear else "no band stands out"
+        axes[0, k].set_title(f"{site}: {most}", fontsize=9)
         for axis, responses in zip(axes[1:, k], gratings.values(), strict=True):
             shown = responses[site]
             drawn.append(draw_map(axis, shown, tuning.edges_cpd, tuning.orientation_deg))
@@ -152,8 +163,10 @@ def main() -> None:
     """Perturb EEG, perturb photographs, compare with gratings, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("example_12"))
-    parser.add_argument("--small", action="store_true", help="seconds instead of a minute")
+    parser.add_argument("--small", action="store_true", help="under a minute; only checks that everything runs")
     options = parser.parse_args()
+    if options.small:
+        print("--small: only checks that everything runs; figures and pictures mean nothing")
     trials, epochs, iterations, n_photos, sites = (120, 3, 3, 80, 3) if options.small else (800, 30, 40, 640, 24)
     from matplotlib.figure import Figure  # without pyplot nothing depends on a screen
 
@@ -187,6 +200,8 @@ def main() -> None:
         print(f"{site}: map on photographs and gratings, r = {r[0]:.2f} in the model, {r[1]:.2f} in the brain")
 
     figure = Figure(figsize=(9, 9.6), layout="constrained")
+    if options.small:
+        figure.suptitle("(--small)")
     top, bottom = figure.subfigures(2, 1, height_ratios=[2.6, 7.0])
     draw_eeg(top, found, stages)
     draw_sites(bottom, tunings, gratings)

@@ -70,8 +70,10 @@ def main() -> None:
     """Record, fit, inspect; then ask the bare network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("example_13"))
-    parser.add_argument("--small", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--small", action="store_true", help="under a minute; only checks that everything runs")
     options = parser.parse_args()
+    if options.small:
+        print("--small: only checks that everything runs; figures and pictures mean nothing")
     size_px, n_photos, sites, steps = (64, 60, 2, 5) if options.small else (128, 640, 4, 150)
 
     natural = natural_photos(n_photos, size_px).on_screen(size_deg=8.0)

@@ -63,7 +63,7 @@ def tuned_sites(count: int, epochs: int) -> TunedSites:
     return fine_tune_sites(model, natural, recorded, SiteTuning(epochs=epochs, learning_rate=3e-4, head_rate=1e-3))
 
 
-def picture(path: Path, images: StimulusSet, found: Classifier, sites: TunedSites) -> None:
+def picture(path: Path, images: StimulusSet, found: Classifier, sites: TunedSites, note: str) -> None:
     """Draw examples of each class, confusions of probe and tuned network, the training, and sites frozen and tuned."""
     from matplotlib.figure import Figure  # without pyplot nothing depends on a screen
 
@@ -82,7 +82,7 @@ def picture(path: Path, images: StimulusSet, found: Classifier, sites: TunedSite
     total = int(found.confusion.to_numpy().sum())
     before, after = (share_right(found.tables[key]) for key in both.values())
     verdict = "better than" if after > before else "no better than"
-    tables.suptitle(f"{total} patches from places not trained on: tuned {verdict} the probe", fontsize=10)
+    tables.suptitle(f"{total} patches from places not trained on: tuned {verdict} the probe{note}", fontsize=10)
     for axis, (title, key) in zip(tables.subplots(1, 2), both.items(), strict=True):
         counts = found.tables[key]
         axis.imshow(counts, cmap="Greys")
@@ -104,7 +104,7 @@ def picture(path: Path, images: StimulusSet, found: Classifier, sites: TunedSite
     axis.set(xlabel="epoch (0: the probe)", ylabel="cross-entropy (nats)", ylim=(0, None))
     axis.set_title("training on the patches", fontsize=10)
     axis.legend(frameon=False, fontsize=7)
-    scores = sites.model.held_out_scores()
+    scores = sites.scores
     ends = min(0.0, float(scores[["r", "frozen_r"]].min().min())), 1
     lower.plot(ends, ends, "-", color="#b9c0c9", lw=1)
     lower.plot(scores["frozen_r"], scores["r"], "o", ms=4, color="#1f5fa8")
@@ -123,16 +123,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="pictures of your own, one sub-folder a class")
     parser.add_argument("--out", type=Path, default=Path("example_14"))
-    parser.add_argument("--small", action="store_true", help="seconds instead of a minute or two")
+    parser.add_argument("--small", action="store_true", help="under a minute; only checks that everything runs")
     options = parser.parse_args()
+    if options.small:
+        print("--small: only checks that everything runs; figures and pictures mean nothing")
     images = images_by_class(options.folder) if options.folder else patches(16 if options.small else 80, 64)
     epochs, views = (1, 1) if options.small else (12, 3)
     config = ClassTuning(learning_rate=2e-4, head_rate=2e-4, test_share=0.4, epochs=epochs, views=views)
     found = fine_tune("efficientnet-lite0", images, config=config, progress=print)
     options.out.mkdir(parents=True, exist_ok=True)
     sites = tuned_sites(*((60, 1) if options.small else (240, 8)))
-    print(sites.model.held_out_scores()[["frozen_r", "r"]].mean().round(3).to_string())
-    picture(options.out / "fine_tuning.png", images, found, sites)
+    print(sites)
+    note = " (--small)" if options.small else ""
+    picture(options.out / "fine_tuning.png", images, found, sites, note)
     folder = found.save(options.out / "network", overwrite=True)
     print(found)
     print(f"wrote {options.out / 'fine_tuning.png'} and the network: load_backbone('saved:{folder}')")

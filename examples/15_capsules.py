@@ -46,10 +46,10 @@ def driven(network: CapsuleNetwork, steps: int) -> np.ndarray:
 
 
 def of_each(parts: DigitSplit, network: CapsuleNetwork) -> torch.Tensor:
-    """Return the place of the first held-out picture of each digit that is read right."""
+    """Return the place of the first held-out picture of each digit that is read right, -1 where none is."""
     right = network(parts.held_out_images).argmax(1) == parts.held_out_labels
     rows = [torch.nonzero((parts.held_out_labels == digit) & right).flatten() for digit in range(10)]
-    return torch.stack([row[0] if len(row) else torch.tensor(0) for row in rows])
+    return torch.stack([row[0] if len(row) else torch.tensor(-1) for row in rows])
 
 
 def telling(poses: np.ndarray, count: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def telling(poses: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(-np.abs(poses[:, -1] - poses[:, 0]).sum((1, 2)))[:count]
 
 
-def draw(path: Path, network: CapsuleNetwork, parts: DigitSplit, made: np.ndarray, shown: list[int]) -> None:
+def draw(path: Path, network: CapsuleNetwork, parts: DigitSplit, made: np.ndarray, shown: list[int], note: str) -> None:
     """Draw digits above what their capsules say and what drives them; below, capsules moved along single units."""
     from matplotlib.figure import Figure  # without pyplot nothing depends on a screen
 
@@ -67,7 +67,7 @@ def draw(path: Path, network: CapsuleNetwork, parts: DigitSplit, made: np.ndarra
     lengths, drawn = capsules.norm(dim=-1), network.decode(capsules, torch.arange(10))[:, 0]
     figure = Figure(figsize=(9, 7.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[3.5, 4.1])
-    title = "The first held-out digit of each class that the capsule network reads right"
+    title = f"The first held-out digit of each class that the capsule network reads right{note}"
     above.suptitle(title, fontsize=11, weight="bold")
     rows = [("digit", images[:, 0]), ("drawn from\nits capsule", drawn), ("made to drive\nthe capsule", made)]
     axes = above.subplots(3, 10)
@@ -79,6 +79,10 @@ def draw(path: Path, network: CapsuleNetwork, parts: DigitSplit, made: np.ndarra
     for line, values in ((axes[0], lengths.diagonal()), (axes[2], reached)):
         for axis, value in zip(line, values, strict=True):
             axis.set_xlabel(f"length {value:.2f}", fontsize=8)
+    for digit in torch.nonzero(chosen < 0).flatten().tolist():
+        for axis in axes[:2, digit]:
+            axis.images[0].remove()
+        axes[0, digit].set_xlabel("none right", fontsize=8)
     below.suptitle("One unit of a capsule moved at a time, and the capsule drawn", fontsize=11, weight="bold")
     poses = pose_perturbation(network, images[shown], torch.tensor(shown)).numpy()
     for axis, digit, pose in zip(below.subplots(1, len(shown), squeeze=False)[0], shown, poses, strict=True):
@@ -124,14 +128,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--digits", nargs="+", type=int, default=[2, 5], help="whose capsules are moved")
     parser.add_argument("--out", type=Path, default=Path("example_15"))
-    parser.add_argument("--small", action="store_true", help="seconds instead of a minute or two")
+    parser.add_argument("--small", action="store_true", help="under a minute; only checks that everything runs")
     options = parser.parse_args()
+    if options.small:
+        print("--small: only checks that everything runs; figures and pictures mean nothing")
     options.say = None if options.small else print
     options.out.mkdir(parents=True, exist_ok=True)
 
     network, parts = trained(options)
     made = driven(network, 10 if options.small else 60)
-    draw(options.out / "capsules.png", network, parts, made, options.digits)
+    note = " (--small)" if options.small else ""
+    draw(options.out / "capsules.png", network, parts, made, options.digits, note)
     folder = save_backbone(capsule_backbone(network, "my-capsules"), options.out / "network", overwrite=True)
     print(f"load_backbone('saved:{folder}') -> {load_backbone(f'saved:{folder}').name}")
     as_backbone(options.small)

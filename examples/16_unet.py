@@ -32,7 +32,7 @@ def segmentation(small: bool) -> tuple[Segmentation, dict]:
     began = time.perf_counter()
     with Progress() as progress:
         progress.stage(f"training a U-Net for {config.steps} steps")
-        learned = fit_segmentation(network, train.images, train.objects, config)
+        learned = fit_segmentation(network, train.images, train.objects, config, progress.step)
     seconds = time.perf_counter() - began
     return learned, shown(learned, test, seconds)
 
@@ -40,11 +40,11 @@ def segmentation(small: bool) -> tuple[Segmentation, dict]:
 def shown(learned: Segmentation, test, seconds: float) -> dict:
     """Score held-out scenes, and segment one larger than all of them."""
     chances = learned.probability(test.images).numpy()
-    iou = mean_iou(chances > 0.5, test.objects > 0)
+    iou = mean_iou(learned.mask(test.images), test.objects > 0)
     f1 = matched_objects(learned.objects(test.images), test.objects).f1
     photo = natural_photos(60, 192, channels=1, seed=5)
     held_out = photo.select(photo.table["photograph"].isin(set(test.photographs)).to_numpy())
-    large = crowded_scenes(1, sample_cutouts(), held_out, most_objects=9, size_range=(0.15, 0.3), seed=3)
+    large = crowded_scenes(1, sample_cutouts(), held_out, most_objects=9, size_range=(0.15, 0.3), seed=6)
     print(f"U-Net: IoU {iou:.3f}, objects found and separated (F1) {f1:.2f}, trained in {seconds:.0f} s")
     return {
         **{"test": test, "chances": chances, "found": learned.objects(test.images), "iou": iou, "f1": f1},
@@ -73,7 +73,7 @@ def draw_segmentation(path: Path, learned: Segmentation, result: dict) -> None:
         axes[row, 0].set_ylabel(name, fontsize=8)
     large = right.subplots(2, 2)
     large[0, 0].imshow(result["large"].images[0][0].numpy(), cmap="gray", vmin=0, vmax=1)
-    large[0, 0].set_title("192 px, nine 64-px tiles", fontsize=8)
+    large[0, 0].set_title("192 px, nine 64 px tiles", fontsize=8)
     large[0, 1].imshow(colored(result["large_found"][0]))
     large[0, 1].set_title("objects", fontsize=8)
     large[1, 0].imshow(colored(result["large"].objects[0]))
@@ -163,8 +163,10 @@ def draw_deep_prior(path: Path, result: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("example_16"))
-    parser.add_argument("--small", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--small", action="store_true", help="under a minute; only checks that everything runs")
     options = parser.parse_args()
+    if options.small:
+        print("--small: only checks that everything runs; figures and pictures mean nothing")
     options.out.mkdir(parents=True, exist_ok=True)
     draw_segmentation(options.out / "unet.png", *segmentation(options.small))
     draw_deep_prior(options.out / "deep_prior.png", deep_prior(options.small))

@@ -12,16 +12,14 @@ import numpy as np
 
 from neural_fits.site_maps import field_table
 from synth import _inspection_pictures as pictures
+from synth._inspection_words import STANDS_OUT, extreme_band
 from synth._report_words import number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from neural_fits.inspection.spectral_tuning import SpectralTuning
     from synth.site_inspection import SiteInspection
 
-#: standard errors beyond which the largest of about a hundred bands is hardly noise
-_STANDS_OUT = 3
 _STARTS = {
     "pink": "faint noise, so that nothing in them is of a photograph",
     "uniform": "noise, so that nothing in them is of a photograph",
@@ -84,6 +82,8 @@ def _field(found: SiteInspection) -> Section:
             drawn = pictures.field(values, size_deg, (x, y), sd)
             views.append(View(((drawn, f"Receptive field of {found.site}: {name}"),), name, note))
             where = f"x {degrees(x)}, y {degrees(y)} deg; sd {degrees(sd)} deg"
+            if abs(x) + sd > wide / 2 or abs(y) + sd > size_deg[0] / 2:
+                where += "; it reaches the border of the image and may go on beyond"
             numbers.append((f"center and width, {name}", where if np.isfinite(x) else "nowhere: the map is empty"))
     return Section(
         "field",
@@ -154,12 +154,13 @@ def _tuning(found: SiteInspection) -> Section:
         reasons.append("the contrast of no band changes the response")
     elif tuning is not None:
         bands = tuning.correlation, tuning.edges_cpd, tuning.orientation_deg
-        driven, suppressed = _extreme(tuning, 1), _extreme(tuning, -1)
+        driven, suppressed = extreme_band(tuning, 1), extreme_band(tuning, -1)
         drawn = pictures.spectrum(*bands, "correlation of contrast with response", ring=bool(driven))
         alt = f"Tuning of {found.site} to spatial frequency and orientation"
-        none = f"no band beyond {_STANDS_OUT} standard errors"
+        none = f"no band stands out ({STANDS_OUT} standard errors)"
         note = (
-            f"Most driven by {driven + ' (ring)' if driven else none}; most suppressed by {suppressed or none}. "
+            f"Most driven: {driven + ' (ring)' if driven else none}; most suppressed: {suppressed or none}; of "
+            f"{np.isfinite(tuning.correlation).sum()} bands. "
             f"{tuning.n_images} images disturbed {tuning.n_iterations} times; standard error about "
             f"{np.nanmedian(tuning.standard_error):.2f}. Gray: the images hold no such frequency."
         )
@@ -180,15 +181,6 @@ def _tuning(found: SiteInspection) -> Section:
         drawings=tuple(drawings),
         reason="; ".join(dict.fromkeys(reasons)),
     )
-
-
-def _extreme(tuning: SpectralTuning, sign: int) -> str:
-    """Name the band that moves the site most in one direction; nothing where none stands out of the noise."""
-    beyond = sign * tuning.correlation / np.where(tuning.standard_error > 0, tuning.standard_error, np.nan)
-    if not (np.nan_to_num(beyond) > _STANDS_OUT).any():
-        return ""
-    frequency, orientation = tuning.preferred(sign)
-    return f"{frequency:.1f} cycles/deg at {orientation:.0f} deg"
 
 
 def _made(found: SiteInspection) -> Section:

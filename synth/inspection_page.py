@@ -18,6 +18,7 @@ from stimuli.files import atomic_folder, made_of
 from stimuli.templating import render
 from synth import _inspection_pictures as pictures
 from synth._inspection_sections import degrees, sections, unit_text
+from synth._inspection_words import model_words, site_title
 from synth._report_words import number
 from synth.recipes import RECIPES
 from synth.site_inspection import SiteInspection
@@ -51,9 +52,9 @@ def inspection_html(found: SiteInspection, facts: Mapping[str, str] | None = Non
     return render(
         "synth",
         "inspection.html.j2",
-        title=f"Site {found.site}",
+        title=site_title(found.site),
         index=index,
-        model=repr(found.model),
+        model=model_words(found.model),
         figures=_key_figures(found),
         doubt=_doubt(found),
         sections=shown,
@@ -87,7 +88,7 @@ def inspection_index_html(inspections: Sequence[SiteInspection], pages: Sequence
         "synth",
         "inspection_index.html.j2",
         title="Inside the sites",
-        model=repr(inspections[0].model),
+        model=model_words(inspections[0].model),
         natural=len(inspections[0].natural),
         cards=[_card(found, page) for found, page in zip(inspections, pages, strict=True)],
     )
@@ -170,14 +171,15 @@ def _key_figures(found: SiteInspection) -> list[tuple[str, str]]:
         row = found.model.scores.loc[found.site]
         for column, label in (("explained_variance", "explained variance, held out"), ("r", "correlation, held out")):
             if column in row and np.isfinite(row[column]):
-                figures.append((f"{row[column]:.2f}".replace("-", "−"), label))
+                cut = " (cut at 0)" if column == "explained_variance" and row[column] == 0 else ""
+                figures.append((f"{row[column]:.2f}".replace("-", "−"), label + cut))
     unit = found.model.info.unit
     best, forecast = found.responses[found.best[0]], found.made_images.table["forecast_response"].max()
     figures.append((number(float(best)), f"{unit}, predicted, best natural image"))
     figures.append((number(float(forecast)), f"{unit}, predicted, best image made for it"))
     row = found.gradient_field.table().iloc[0]
     center = f"{degrees(row['rf_x_deg'])}, {degrees(row['rf_y_deg'])}"
-    figures.append((center, "deg right and up of the middle: center of the field"))
+    figures.append((center, "deg right and up of the middle: center of the field (gradient on images)"))
     return figures
 
 
@@ -191,7 +193,7 @@ def _doubt(found: SiteInspection) -> str:
         return ""
     why = f"its correlation is {r:.2f}" if r <= 0 else "the interval of its explained variance includes 0"
     return (
-        f"The model is not shown to predict this site: on held-out images {why.replace('-', '−')}. What follows "
+        f"No evidence that the model predicts this site: on held-out images {why.replace('-', '−')}. What follows "
         "describes the model, hardly the site."
     )
 

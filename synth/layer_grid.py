@@ -138,6 +138,8 @@ def layer_grid(
     ------
     ValueError
         For an unknown layer or channel, no channel at all, or `top` below 1.
+    TypeError
+        When `natural` is no StimulusSet.
 
     Examples
     --------
@@ -147,6 +149,11 @@ def layer_grid(
     """
     if top < 1:
         raise ValueError(f"top is {top}; keep at least 1 natural image, or give none")
+    if natural is not None and not isinstance(natural, StimulusSet):
+        raise TypeError(
+            f"natural is a {type(natural).__name__}; expected a StimulusSet, such as "
+            "StimulusSet.from_arrays(images, size_deg=8.0)"
+        )
     network = load_backbone(backbone)
     side = network.input_px if network.fixed_size else size_px
     extractor = FeatureExtractor(network, layer, input_px=side)

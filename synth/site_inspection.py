@@ -21,7 +21,7 @@ from neural_fits.inspection.receptive_fields import GradientFields, gradient_fie
 from neural_fits.inspection.saliency import saliency, smooth_grad
 from neural_fits.inspection.site_activation import site_activation_maps, site_offsets
 from neural_fits.inspection.spectral_tuning import SpectralTuning, TuningConfig, site_tunings
-from neural_fits.inspection.targets import target_function
+from neural_fits.inspection.targets import site_indices
 from neural_fits.site_maps import receptive_fields
 from neural_fits.site_model import Ensemble, SiteModel
 from stimuli import StimulusSet, natural_photos
@@ -161,8 +161,8 @@ def inspect_sites(
     >>> inspect_sites(model, "site03", images=2)  # doctest: +SKIP
     """
     chosen = [sites] if isinstance(sites, str) else list(dict.fromkeys(model.site_ids if sites is None else sites))
-    for site in chosen:
-        target_function(model, site)  # refuses unknown sites before any work
+    if chosen:
+        site_indices(model, chosen)  # refuses unknown sites before any work
     if not chosen or images < 1:
         raise ValueError(f"{len(chosen)} sites and {images} images were asked; expected at least one of each")
     photographs = photographs_of(model) if natural is None else natural

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,14 @@ def test_docstrings_are_complete():
     assert len(members) > 200
     wrong = {name: [e for e in validate(name)["errors"] if e[0] in DOCSTRING_CHECKS] for name in members}
     assert {name: errors for name, errors in wrong.items() if errors} == {}
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{each.name}" for each in (ROOT / "docs").glob("*.md"))])
+def test_links_of_the_documents_lead_somewhere(page):
+    file = ROOT / page
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", file.read_text())
+    missing = [link for link in links if not link.startswith("http") and not (file.parent / link).exists()]
+    assert not missing

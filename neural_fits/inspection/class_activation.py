@@ -17,6 +17,7 @@ from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.inspection._global_pooling import read_pooled_map
 from neural_fits.inspection._images import images_for, left_as_found
 from neural_fits.inspection.targets import class_index, names_of
+from stimuli import StimulusSet
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ClassActivation:
 
 def class_activation_maps(
     backbone: str | nn.Module | Backbone,
-    images: Tensor,
+    images: Tensor | StimulusSet,
     classes: int | str | Sequence[int | str] | None = None,
     top: int = 5,
 ) -> ClassActivation:
@@ -65,7 +66,7 @@ def class_activation_maps(
     ----------
     backbone : str, nn.Module or Backbone
         A classifier, as for `load_backbone`. A plain module gets images of other than three channels as they are.
-    images : Tensor, (image, channel, height, width)
+    images : Tensor or StimulusSet, (image, channel, height, width)
         Values in [0, 1] for networks of images.
     classes : int, str, or sequence of them, optional
         Index or name of the classes wanted. By default those of the highest scores, image by image.
@@ -83,7 +84,8 @@ def class_activation_maps(
         For a network without global average pooling straight before one linear layer (use `grad_cam`), an unknown
         class, or images of other axes, not finite or out of range.
     TypeError
-        When the images are no tensor of floating numbers, or a class is neither an index nor a name.
+        When the network is a model of sites (use `site_activation_maps`), the images are no floating numbers, or a
+        class is neither an index nor a name.
 
     Notes
     -----
@@ -97,6 +99,10 @@ def class_activation_maps(
     >>> torch.allclose(found.maps.mean((2, 3)) + found.bias, found.scores, atol=1e-4)
     True
     """
+    if hasattr(backbone, "site_ids"):
+        raise TypeError(
+            f"a {type(backbone).__name__} has sites, not classes; use site_activation_maps(model, images, sites)"
+        )
     with left_as_found(backbone):
         network = load_backbone(backbone)
         read = read_pooled_map(network, images_for(backbone, images))

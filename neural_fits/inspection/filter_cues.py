@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.inspection._global_pooling import PooledMap, read_pooled_map
 from neural_fits.inspection._images import images_for, left_as_found
+from stimuli import StimulusSet
 
 #: filters whose removal is computed at once
 _FILTERS = 64
@@ -42,7 +43,7 @@ class CueMaps:
 
 
 def cue_combination_maps(
-    backbone: str | nn.Module | Backbone, trials: Tensor, labels: Sequence[int], signed: bool = False
+    backbone: str | nn.Module | Backbone, trials: Tensor | StimulusSet, labels: Sequence[int], signed: bool = False
 ) -> CueMaps:
     """Return class maps that weigh filters by their reliability: ``M = sum_k a_k f_k / sum_k |a_k|``.
 
@@ -58,7 +59,7 @@ def cue_combination_maps(
     ----------
     backbone : str, nn.Module or Backbone
         A classifier with global average pooling, as for `class_activation_maps`.
-    trials : Tensor, (trial, channel, height, width)
+    trials : Tensor or StimulusSet, (trial, channel, height, width)
         Images in [0, 1], or what a plain module takes, such as spectrograms (trial, channel, frequency, time).
     labels : sequence of int
         The class of each trial.
@@ -77,7 +78,7 @@ def cue_combination_maps(
         When labels do not match trials or classes, the network does not pool a map before one linear layer, no filter
         counts for a class, or trials are not finite or out of range.
     TypeError
-        When the trials are no tensor of floating numbers.
+        When the trials are no floating numbers.
 
     Notes
     -----

@@ -21,11 +21,12 @@ from neural_fits.inspection._map_views import MapLayer, layers_run
 from neural_fits.inspection.saliency import import_captum
 from neural_fits.inspection.targets import Network, Target, TargetFunction, target_function
 from neural_fits.site_model import Ensemble, SiteModel
+from stimuli import StimulusSet
 from stimuli.hints import did_you_mean
 
 
 def grad_cam(
-    network: Network, target: Target, images: Tensor, layer: str | None = None, rectified: bool = True
+    network: Network, target: Target, images: Tensor | StimulusSet, layer: str | None = None, rectified: bool = True
 ) -> Tensor:
     """Return where a layer's map speaks for a target: ``L = relu(sum_k a_k f_k)``, ``a_k = mean(dS / df_k)``.
 
@@ -37,7 +38,7 @@ def grad_cam(
     ----------
     network, target : network and target
         As for `target_function`.
-    images : Tensor, (image, channel, height, width)
+    images : Tensor or StimulusSet, (image, channel, height, width)
         Values in [0, 1].
     layer : str, optional
         Dotted name of the layer; a layer that runs several times an image counts at its first run. By default the last
@@ -57,7 +58,7 @@ def grad_cam(
         When the layer is unknown, is not run, or has no space, or the network has no such layer; when images have other
         axes, or values that are not finite or out of range.
     TypeError
-        When the images are no tensor of floating numbers.
+        When the images are no floating numbers.
     ImportError
         When captum is not installed.
 

@@ -9,7 +9,7 @@ a layer at all, the theoretical field; most of it matters little.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neural_fits.features import FeatureExtractor
+from neural_fits.inspection._images import images_for, left_as_found, width_deg
 from neural_fits.inspection.saliency import target_gradients
-from neural_fits.inspection.targets import Network, Target, target_function, target_name
+from neural_fits.inspection.targets import Network, Target, names_of, site_indices, target_function, target_name
 from neural_fits.site_maps import field_table
+from stimuli import StimulusSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +40,23 @@ class GradientFields:
         Width of the images in degrees of visual angle.
     height_deg : float, optional
         Their height; by default pixels are square.
+    n_images : int, optional
+        How many images the maps are a mean of.
 
     Examples
     --------
     >>> maps = np.zeros((1, 4, 8))
     >>> maps[0, 0, 7] = 1
-    >>> GradientFields(("a",), maps, size_deg=8.0).table()
-       rf_x_deg  rf_y_deg  rf_sd_deg
-    a       3.5       1.5        0.0
+    >>> GradientFields(("a",), maps, size_deg=8.0, n_images=30).table()
+       rf_x_deg  rf_y_deg  rf_sd_deg  n_images
+    a       3.5       1.5        0.0        30
     """
 
     names: tuple[str, ...]
     maps: NDArray[np.float64]
     size_deg: float
     height_deg: float | None = None
+    n_images: int | None = None
 
     def table(self) -> pd.DataFrame:
         """Return center and width of every field.
@@ -60,16 +65,19 @@ class GradientFields:
         -------
         DataFrame
             ``rf_x_deg``, ``rf_y_deg`` and ``rf_sd_deg`` as `neural_fits.site_maps.field_table` defines them; NaN where
-            no gradient arrived.
+            no gradient arrived. ``n_images`` where it is known: fields from a few images are uncertain.
         """
         height, width = self.maps.shape[1:]
-        return field_table(self.maps, self.size_deg, self.height_deg or self.size_deg * height / width).set_axis(
-            list(self.names)
-        )
+        fields = field_table(self.maps, self.size_deg, self.height_deg or self.size_deg * height / width)
+        fields = fields.set_axis(list(self.names))
+        return fields if self.n_images is None else fields.assign(n_images=self.n_images)
 
 
 def gradient_fields(
-    network: Network, targets: Sequence[Target], images: Tensor, size_deg: float | None = None
+    network: Network,
+    targets: Target | Sequence[Target] | None,
+    images: Tensor | StimulusSet,
+    size_deg: float | None = None,
 ) -> GradientFields:
     """Return which pixels change a response: the energy of its gradient, averaged over images.
 
@@ -80,12 +88,13 @@ def gradient_fields(
     ----------
     network : network
         As for `target_function`.
-    targets : sequence of targets
-        Sites of a model, or what else `target_function` takes.
-    images : Tensor, (image, channel, height, width)
+    targets : target or sequence of targets, optional
+        One or several sites of a model, None for all of them; or what else `target_function` takes, where a sequence is
+        one of targets: ``[(0, 1, 6)]`` is one unit.
+    images : Tensor or StimulusSet, (image, channel, height, width)
         Values in [0, 1].
     size_deg : float, optional
-        Width of the images in degrees of visual angle; by default that of the model, which a bare network lacks.
+        Width of the images in degrees of visual angle; a model of sites and a `StimulusSet` know it.
 
     Returns
     -------
@@ -95,7 +104,10 @@ def gradient_fields(
     Raises
     ------
     ValueError
-        When there is no image, or the size in degrees of a bare network is missing.
+        When no target is given or one is unknown, the images are none (see `saliency`), or their width in degrees is
+        missing or not the model's.
+    TypeError
+        When the images are no floating numbers.
 
     Examples
     --------
@@ -104,17 +116,25 @@ def gradient_fields(
     >>> fields.maps.shape, f"{fields.maps.sum():.6f}"
     ((1, 64, 64), '1.000000')
     """
-    width_deg = size_deg or getattr(getattr(network, "info", None), "size_deg", None)
-    if width_deg is None:
-        raise ValueError("a bare network does not know how wide images are on the screen; give size_deg")
-    if not len(images):
-        raise ValueError("no image was given; give at least one, better ten")
+    asked = _targets(network, targets)
     maps = []
-    for target in targets:
-        energy = target_gradients(target_function(network, target), images).double().square().sum(1).mean(0)
-        maps.append((energy / energy.sum().clamp(min=torch.finfo(energy.dtype).tiny)).cpu().numpy())
-    names = tuple(target_name(network, target) for target in targets)
-    return GradientFields(names, np.stack(maps), float(width_deg))
+    with left_as_found(network):
+        given = images_for(network, images)
+        wide = width_deg(network, images, size_deg)
+        for target in asked:
+            energy = target_gradients(target_function(network, target), given).double().square().sum(1).mean(0)
+            maps.append((energy / energy.sum().clamp(min=torch.finfo(energy.dtype).tiny)).cpu().numpy())
+        names = tuple(target_name(network, target) for target in asked)
+    return GradientFields(names, np.stack(maps), wide, n_images=len(given))
+
+
+def _targets(network: Network, targets: Target | Sequence[Target] | None) -> list[Target]:
+    if isinstance(network, torch.nn.Module) and hasattr(network, "site_ids"):
+        return [names_of(network)[k] for k in site_indices(network, targets)]  # type: ignore[arg-type]
+    asked = [targets] if isinstance(targets, str) or not isinstance(targets, Iterable) else list(targets)
+    if not asked or asked == [None]:
+        raise ValueError("no target was given; name at least one class, channel or unit")
+    return asked  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

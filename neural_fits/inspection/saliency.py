@@ -17,9 +17,10 @@ from torch import Tensor
 
 from neural_fits.inspection._images import BATCH, images_for, left_as_found
 from neural_fits.inspection.targets import Network, Target, TargetFunction, target_function
+from stimuli import StimulusSet
 
 
-def saliency(network: Network, target: Target, images: Tensor) -> Tensor:
+def saliency(network: Network, target: Target, images: Tensor | StimulusSet) -> Tensor:
     """Return how strongly each pixel could change the target: ``M_ij = max_c |dS / dI_cij|``.
 
     Gradients say what a small change does at this image, not what the present pixels contribute; they are zero where
@@ -31,7 +32,7 @@ def saliency(network: Network, target: Target, images: Tensor) -> Tensor:
     ----------
     network, target : network and target
         As for `target_function`.
-    images : Tensor, (image, channel, height, width)
+    images : Tensor or StimulusSet, (image, channel, height, width)
         Values in [0, 1].
 
     Returns
@@ -42,7 +43,7 @@ def saliency(network: Network, target: Target, images: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        When the images are no tensor of floating numbers.
+        When the images are no floating numbers.
     ValueError
         When they have other axes, or values that are not finite or out of range.
 
@@ -87,7 +88,12 @@ def target_gradients(function: TargetFunction, images: Tensor) -> Tensor:
 
 
 def smooth_grad(
-    network: Network, target: Target, images: Tensor, samples: int = 25, noise: float = 0.15, seed: int = 0
+    network: Network,
+    target: Target,
+    images: Tensor | StimulusSet,
+    samples: int = 25,
+    noise: float = 0.15,
+    seed: int = 0,
 ) -> Tensor:
     """Return saliency with less speckle: ``M_ij = max_c |mean_n dS / dI_cij (I + e_n)|``, ``e ~ N(0, sigma^2)``.
 
@@ -100,7 +106,7 @@ def smooth_grad(
     ----------
     network, target : network and target
         As for `target_function`.
-    images : Tensor, (image, channel, height, width)
+    images : Tensor or StimulusSet, (image, channel, height, width)
         Values in [0, 1].
     samples : int
         Noisy copies of each image.
@@ -148,7 +154,7 @@ def smooth_grad(
 
 
 def integrated_gradients(
-    network: Network, target: Target, images: Tensor, baseline: float | Tensor = 0.5, steps: int = 64
+    network: Network, target: Target, images: Tensor | StimulusSet, baseline: float | Tensor = 0.5, steps: int = 64
 ) -> Tensor:
     """Return what each pixel adds on the way from a baseline: ``A = (I - I0) mean_a dS/dI(I0 + a (I - I0))``.
 
@@ -161,7 +167,7 @@ def integrated_gradients(
     ----------
     network, target : network and target
         As for `target_function`.
-    images : Tensor, (image, channel, height, width)
+    images : Tensor or StimulusSet, (image, channel, height, width)
         Values in [0, 1].
     baseline : float or Tensor
         Where the way begins: a gray level, or images that broadcast to `images`.

@@ -15,10 +15,11 @@ from neural_fits.inspection._grids import on_grid
 from neural_fits.inspection._images import BATCH, images_for
 from neural_fits.inspection.targets import site_indices
 from neural_fits.site_model import Ensemble, SiteModel
+from stimuli import StimulusSet
 
 
 def site_activation_maps(
-    model: SiteModel | Ensemble, images: Tensor, sites: str | Sequence[str] | None = None
+    model: SiteModel | Ensemble, images: Tensor | StimulusSet, sites: str | Sequence[str] | None = None
 ) -> Tensor:
     """Return what each position of the image adds to each site's response: ``M_s(x, y) = sum_c W_sc(x, y) f_c(x, y)``.
 
@@ -33,7 +34,7 @@ def site_activation_maps(
     ----------
     model : SiteModel or Ensemble
         The model.
-    images : Tensor, (image, channel, height, width)
+    images : Tensor or StimulusSet, (image, channel, height, width)
         Values in [0, 1], of the size the model was fitted on.
     sites : str or sequence of str, optional
         Ids of the sites wanted; all by default.
@@ -49,7 +50,7 @@ def site_activation_maps(
         For an unknown site, a layer without space (height = width = 1), or images of another size, not finite or out
         of [0, 1].
     TypeError
-        When the model is none, or the images are no tensor of floating numbers.
+        When the model is none, or the images are no floating numbers.
 
     Examples
     --------

@@ -102,7 +102,7 @@ def draw_map(
     marks = whole if len(whole) > 1 else octave  # narrow bands may hold no whole octave
     axis.set_yticks(marks, [f"{2.0**each:.3g}" for each in marks])
     axis.set_xlabel("orientation (deg)")
-    axis.set_ylabel("spatial frequency (cpd)")
+    axis.set_ylabel("spatial frequency (cycles/deg)")
     return drawn
 
 

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neural_fits.inspection._images import left_as_found
+from neural_fits.inspection._images import left_as_found, width_deg
 from neural_fits.inspection._noise import noise_size, require_at_least_one
 from neural_fits.inspection._spectral_bands import Bands, make_bands, rendered
-from neural_fits.inspection._spectral_images import checked_images, width_deg
+from neural_fits.inspection._spectral_images import checked_images
 from neural_fits.inspection.perturbation import IterationMean, trial_correlation
 from neural_fits.inspection.targets import Network, Target, site_indices, target_function, target_name
 from neural_fits.parallel import side_by_side

@@ -7,6 +7,7 @@ Used by every other module of this folder.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -110,7 +111,7 @@ def class_index(backbone: Backbone, target: Target) -> int:
     if found:
         which = ", ".join(map(str, found))
         raise ValueError(f"{len(found)} classes are called {target!r}; give one of the indices {which}")
-    raise ValueError(f"no class is called {target!r}; {did_you_mean(target.lower(), words)}give a name or an index")
+    raise ValueError(f"no class is called {target!r}; {_class_hint(target.lower(), names)}give a name or an index")
 
 
 def names_of(network: Network) -> tuple[str, ...]:
@@ -326,6 +327,17 @@ def _integer(value: Any, expected: str) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{expected}; {value!r} came") from None
+
+
+def _class_hint(target: str, names: tuple[str, ...]) -> str:
+    """Return names that hold the word, else the closest one; a name with a number is no misspelt word."""
+    whole = re.compile(rf"\b{re.escape(target.strip())}\b", re.IGNORECASE)
+    holding = [next(filter(whole.search, name.split(", "))) for name in names if target.strip() and whole.search(name)]
+    if holding:
+        return f"classes with that word: {', '.join(holding[:5])}{', ...' if len(holding) > 5 else ''}; "
+    numbered = any(letter.isdigit() for letter in target)
+    alike = [word for word in _words(names) if any(letter.isdigit() for letter in word) == numbered]
+    return did_you_mean(target, alike) or ("sites are asked of a SiteModel; " if numbered else "")
 
 
 @cache

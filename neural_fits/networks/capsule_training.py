@@ -71,7 +71,7 @@ class CapsuleTraining:
             raise ValueError(f"{self!r} is out of range; learning_rate is above 0 and decay above 0 and at most 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedCapsules:
     """A trained network and the course of its training.
 
@@ -86,6 +86,10 @@ class TrainedCapsules:
 
     network: CapsuleNetwork
     history: pd.DataFrame
+
+    def __repr__(self) -> str:
+        right = f"{self.history['accuracy'].iloc[-1]:.1%} of the training pictures right"
+        return f"TrainedCapsules({self.network.classes} classes, {len(self.history)} epochs, {right} in the last)"
 
 
 def margin_loss(lengths: Tensor, labels: Tensor) -> Tensor:

@@ -277,7 +277,10 @@ def fit_recurrent(
 
 def _bins(recordings: SiteRecordings) -> tuple[tuple[float, float], ...]:
     if recordings.time_bins_ms is None:
-        raise ValueError(f"{recordings!r} has no time axis; give time-resolved recordings, or use fit_sites")
+        raise ValueError(
+            f"{recordings!r} has no time axis; give time-resolved recordings (to try it, those of "
+            "SimulatedDynamics(stimuli).record(stimuli)), or use fit_sites"
+        )
     return recordings.time_bins_ms
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -78,7 +78,7 @@ class SegmentationConfig:
             raise ValueError("border_weight and elastic_px must not be negative")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """A trained network and how it was trained.
 
@@ -96,9 +96,17 @@ class Segmentation:
     loss: pd.DataFrame
     config: SegmentationConfig
 
+    def __repr__(self) -> str:
+        form = self.network.config
+        size = f"in_channels={form['in_channels']}, depth={form['depth']}, width={form['width']}"
+        return f"Segmentation(UNet({size}), {len(self.loss)} steps)"
+
     @torch.no_grad()
     def probability(self, images: Tensor, *, tile_px: int = 388) -> Tensor:
         """Return how likely each pixel is part of an object.
+
+        A network that was trained on mirrored images sees each image in all four mirrored views, which are averaged, as
+        the paper averages over turned ones.
 
         Parameters
         ----------
@@ -113,11 +121,34 @@ class Segmentation:
             From 0 to 1.
         """
         whole = self.network.norm == "instance"
-        chances = images.new_empty(len(images), *images.shape[-2:])
+        views: list[tuple[int, ...]] = [(), (-1,), (-2,), (-1, -2)] if self.config.mirror else [()]
+        chances = images.new_zeros(len(images), *images.shape[-2:])
         for chance, image in zip(chances, images[:, None], strict=True):
-            scores = untiled(self.network, image) if whole else overlap_tile(self.network, image, tile_px=tile_px)
-            chance.copy_(scores.softmax(1)[0, 1])
+            for axes in views:
+                shown = image.flip(axes)
+                scores = untiled(self.network, shown) if whole else overlap_tile(self.network, shown, tile_px=tile_px)
+                chance += scores.softmax(1)[0, 1].flip(axes) / len(views)
         return chances
+
+    def mask(self, images: Tensor, *, tile_px: int = 388) -> NDArray[np.bool_]:
+        """Return which pixels are part of an object; the lines that keep touching objects apart are filled.
+
+        Parameters
+        ----------
+        images : Tensor, (image, channel, height, width)
+            Images of any size.
+        tile_px : int
+            Tile of `overlap_tile`.
+
+        Returns
+        -------
+        ndarray of bool, (image, height, width)
+            Where an object is more likely than not, or up to 2 pixels lie between such places.
+        """
+        found = (self.probability(images, tile_px=tile_px) > 0.5).cpu().numpy()
+        framed = np.pad(found, ((0, 0), (2, 2), (2, 2)), mode="edge")
+        closed = ndimage.binary_closing(framed, np.ones((1, 3, 3)))
+        return closed[:, 2:-2, 2:-2]
 
     def objects(self, images: Tensor, *, tile_px: int = 388) -> NDArray[np.int64]:
         """Return the single objects: the connected regions that are more likely object than background.
@@ -134,8 +165,7 @@ class Segmentation:
         ndarray of int, (image, height, width)
             0 is the background, objects count from 1.
         """
-        found = (self.probability(images, tile_px=tile_px) > 0.5).cpu().numpy()
-        return np.array([ndimage.label(mask)[0] for mask in found], np.int64).reshape(found.shape)
+        return _numbered(self.probability(images, tile_px=tile_px) > 0.5)
 
 
 def separated(objects: NDArray[np.int64], gap_px: int = 1) -> NDArray[np.int64]:
@@ -266,7 +296,7 @@ def weighted_cross_entropy(scores: Tensor, classes: Tensor, weights: Tensor) -> 
 def fit_segmentation(
     network: UNet,
     images: Tensor,
-    objects: NDArray[np.int64],
+    objects: ArrayLike | Tensor,
     config: SegmentationConfig | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
@@ -277,9 +307,9 @@ def fit_segmentation(
     network : UNet
         Of two classes; a copy is trained.
     images : Tensor, (image, channel, height, width)
-        Images in [0, 1].
-    objects : ndarray of int, (image, height, width)
-        0 is the background, every other number an object.
+        Images in [0, 1]. A network of one channel takes the mean over colors, one of more repeats a single channel.
+    objects : Tensor or array of int or bool, (image, height, width)
+        0 is the background, every other number an object; the objects of a map of bools are its connected regions.
     config : SegmentationConfig, optional
         How to train.
     progress : callable, optional
@@ -293,9 +323,11 @@ def fit_segmentation(
     Raises
     ------
     ValueError
-        When images and objects do not fit together, hold no object, or the network has other than two classes.
+        When images and objects do not fit together, hold no object or no whole numbers, or the network has other than
+        two classes.
     """
     config = config or SegmentationConfig()
+    objects = _numbered(objects)
     if objects.shape != (len(images), *images.shape[-2:]):
         raise ValueError(
             f"images of shape {tuple(images.shape)} come with maps of objects of shape {objects.shape}; give one map "
@@ -343,6 +375,16 @@ def fit_segmentation(
             progress(step + 1, config.steps, losses[-1])
     table = pd.DataFrame({"step": np.arange(1, config.steps + 1), "loss": losses})
     return Segmentation(network.eval().requires_grad_(False), table, config)
+
+
+def _numbered(objects: ArrayLike | Tensor) -> NDArray[np.int64]:
+    """Return maps of objects as an array of whole numbers; connected regions of a mask get a number each."""
+    maps = objects.detach().cpu().numpy() if isinstance(objects, Tensor) else np.asarray(objects)
+    if maps.dtype == bool:
+        return np.array([ndimage.label(mask)[0] for mask in maps], np.int64).reshape(maps.shape)
+    if maps.dtype.kind not in "iu":
+        raise ValueError(f"the maps of objects hold {maps.dtype}; give whole numbers, 0 where the background is")
+    return maps.astype(np.int64)
 
 
 def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -65,7 +65,7 @@ class SiteTuning(Tuning):
             raise ValueError(f"loss is {self.loss!r}; expected 'gaussian' or 'poisson'")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TunedSites:
     """A tuned model beside the frozen readout, in the same folds.
 
@@ -73,6 +73,8 @@ class TunedSites:
     ----------
     model : SiteModel or Ensemble
         Tuned on everything.
+    stimulus_ids : tuple of str
+        The stimuli that are the rows of `held_out` and `frozen`: those of the part that the model was fitted on.
     held_out, frozen : ndarray, (stimulus, site)
         Predictions of stimuli that the model did not see, tuned and not.
     training : DataFrame
@@ -80,9 +82,29 @@ class TunedSites:
     """
 
     model: SiteModel | Ensemble
+    stimulus_ids: tuple[str, ...]
     held_out: NDArray[np.float32]
     frozen: NDArray[np.float32]
     training: pd.DataFrame
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Held-out ``r`` and ``explained_variance`` of each site, frozen (``frozen_...``) and tuned."""
+        return self.model.held_out_scores()[["frozen_r", "r", "frozen_explained_variance", "explained_variance"]]
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """Epochs for which each member of the model was tuned on everything; at 0 the frozen network was kept."""
+        kept = self.training[self.training["kept"] & (self.training["fold"] == self.training["fold"].max())]
+        return tuple(int(epoch) for epoch in kept["epoch"])
+
+    def __repr__(self) -> str:
+        before, after = self.scores[["frozen_r", "r"]].mean()
+        how = ", ".join(f"tuned for {epochs} epochs" if epochs else "frozen network kept" for epochs in self.epochs)
+        rows, sites = self.held_out.shape
+        return (
+            f"TunedSites({sites} sites, {rows} stimuli, mean held-out r {before:.3f} frozen, {after:.3f} tuned; {how})"
+        )
 
 
 def fine_tune_sites(
@@ -124,7 +146,7 @@ def fine_tune_sites(
     Returns
     -------
     TunedSites
-        The model, held-out predictions of both, and the epochs. The model's ``scores`` have, beside those of
+        The model, held-out scores and predictions of both, and the epochs. The model's ``scores`` have, beside those of
         `fit_sites`, the columns ``frozen_r`` and ``frozen_explained_variance`` of the readout that it began from.
 
     Raises
@@ -142,8 +164,8 @@ def fine_tune_sites(
     >>> recorded = SimulatedBrain(natural, n_sites=2, seed=0).record(natural, n_repeats=4, seed=0)
     >>> model = fit_sites(natural, recorded, backbone="efficientnet-lite0", layer="blocks.2", folds=2)
     >>> tuned = fine_tune_sites(model, natural, recorded, SiteTuning(freeze="blocks.1", epochs=1))
-    >>> list(tuned.model.scores)[-2:]
-    ['frozen_r', 'frozen_explained_variance']
+    >>> list(tuned.scores)
+    ['frozen_r', 'r', 'frozen_explained_variance', 'explained_variance']
     """
     config = config or SiteTuning()
     require_image_size(stimuli, model.info.size_px, model.info.size_deg)
@@ -167,7 +189,8 @@ def fine_tune_sites(
     both = [np.mean(each, axis=0).astype(np.float32) for each in (tuned, frozen)]
     made = task.assembled(models, tuned, models[0].provenance["config"])
     made.scores = _beside(task.scored(both[0]), task.scored(both[1]))
-    return TunedSites(made, both[0], both[1], pd.concat(tables, ignore_index=True))
+    training = pd.concat(tables, ignore_index=True)
+    return TunedSites(made, tuple(task.stimuli.stimulus_ids), both[0], both[1], training)
 
 
 def _settings(member: SiteModel) -> dict[str, Any]:

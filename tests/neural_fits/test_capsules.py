@@ -182,6 +182,8 @@ def test_training_learns_digits_and_follows_its_seed(parts, global_rng_untouched
     right = accuracy(trained.network, parts.held_out_images, parts.held_out_labels)
     assert right > 0.85
     assert list(trained.history.index) == [1, 2, 3, 4, 5]
+    said_right = f"{trained.history['accuracy'][5]:.1%} of the training pictures right"
+    assert repr(trained) == f"TrainedCapsules(10 classes, 5 epochs, {said_right} in the last)"
     assert trained.history["margin_loss"].iloc[-1] < 0.5 * trained.history["margin_loss"].iloc[0]
     assert trained.history["reconstruction_sse"].iloc[-1] < 0.8 * trained.history["reconstruction_sse"].iloc[0]
     assert len(said) == 5

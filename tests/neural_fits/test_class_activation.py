@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from inspection_models import noise
+from inspection_models import model_of, noise
 from torch import nn
 from torch.nn import functional
 
@@ -13,6 +13,7 @@ from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.features import FeatureExtractor
 from neural_fits.inspection.class_activation import class_activation_maps
 from neural_fits.inspection.targets import target_function
+from neural_fits.site_model import Ensemble
 
 
 def sum_rule_error(found):
@@ -192,6 +193,17 @@ def test_wrong_classes_are_named(lite0):
     images = noise(1, 3, 64, 64)
     with pytest.raises(ValueError, match="did you mean"):
         class_activation_maps(lite0, images, classes="tabbi")
+    several = "classes with that word: tabby cat, tiger cat, Persian cat, Siamese cat, Egyptian cat, ...;"
+    with pytest.raises(ValueError, match=several):
+        class_activation_maps(lite0, images, classes="Cat")
+    with pytest.raises(ValueError, match="'site03'; sites are asked of a SiteModel; give"):
+        class_activation_maps(lite0, images, classes="site03")
+    with pytest.raises(ValueError, match="did you mean 'n02123045'"):
+        class_activation_maps(lite0, images, classes="n0212304")
+    sites = model_of(FeatureExtractor(lite0, "blocks.2"), (64, 64))
+    for model in (sites, Ensemble([sites, sites])):
+        with pytest.raises(TypeError, match=r"has sites, not classes; use site_activation_maps"):
+            class_activation_maps(model, images)
     with pytest.raises(ValueError, match="classes 0 to 999, 1000 came"):
         class_activation_maps(lite0, images, classes=1000)
     by_number = class_activation_maps(lite0, images, classes=np.int64(7))

@@ -13,8 +13,13 @@ from neural_fits.features import FeatureExtractor
 from neural_fits.inspection.class_activation import class_activation_maps
 from neural_fits.inspection.filter_cues import cue_combination_maps
 from neural_fits.inspection.grad_cam import grad_cam
+from neural_fits.inspection.receptive_fields import gradient_fields
 from neural_fits.inspection.saliency import integrated_gradients, saliency, smooth_grad
 from neural_fits.inspection.site_activation import site_activation_maps
+from neural_fits.inspection.spectral_tuning import TuningConfig, site_tunings, spectral_tuning
+from stimuli import StimulusSet
+
+TUNING = TuningConfig(iterations=1, octaves=1.0, orientations=2)
 
 #: of any classifier
 VIEWS = {
@@ -53,7 +58,12 @@ def spoiled():
 
 WRONG = {
     "8-bit": ((noise(2, 3, 12, 16) * 255).to(torch.uint8), TypeError, r"torch\.uint8.*8-bit images / 255"),
-    "array": (np.zeros((2, 3, 12, 16), np.float32), TypeError, r"ndarray; expected a tensor of floating"),
+    "8-bit array": (np.zeros((2, 3, 12, 16), np.uint8), TypeError, r"ndarray; expected a StimulusSet, or floating"),
+    "channels last": (
+        noise(2, 12, 16, 3),
+        ValueError,
+        r"\(2, 12, 16, 3\): channels last\? permute to \(image, channel",
+    ),
     "one image": (noise(3, 12, 16), ValueError, r"shape \(3, 12, 16\); expected \(image, channel"),
     "none": (noise(0, 3, 12, 16), ValueError, "at least one image"),
     "not finite": (spoiled(), ValueError, "image 2 has values that are not finite"),
@@ -72,6 +82,38 @@ def test_what_is_no_image_is_named_by_every_view(wrong):
     for site_view in (site_activation_maps, lambda *given: saliency(given[0], "a", given[1])):
         with pytest.raises(kind, match=said):
             site_view(fitted, images)
+
+
+#: a site's, in a network or in a model of sites
+FORMS = {
+    **VIEWS,
+    "gradient_fields": lambda network, images: gradient_fields(network, [1], images, size_deg=8.0).maps,
+    "spectral_tuning": lambda network, images: spectral_tuning(network, 1, images, TUNING, size_deg=8.0).correlation,
+}
+SITE_FORMS = {
+    "site_activation_maps": site_activation_maps,
+    "saliency": lambda model, images: saliency(model, "a", images),
+    "smooth_grad": lambda model, images: smooth_grad(model, "a", images, samples=2),
+    "integrated_gradients": lambda model, images: integrated_gradients(model, "a", images, steps=4),
+    "grad_cam": lambda model, images: grad_cam(model, "a", images),
+    "gradient_fields": lambda model, images: gradient_fields(model, "a", images).maps,
+    "site_tunings": lambda model, images: site_tunings(model, images, "a", TUNING)["a"].correlation,
+}
+
+
+@pytest.mark.parametrize("view", [*FORMS, *(f"site: {each}" for each in SITE_FORMS)])
+def test_a_stimulus_set_and_an_array_are_the_tensor_of_their_images(view):
+    codes = np.random.default_rng(0).integers(0, 256, (4, 3, 12, 16), dtype=np.uint8)
+    stimuli = StimulusSet.from_arrays(codes, size_deg=8.0)
+    images = torch.from_numpy(stimuli.images())
+    look, network = FORMS.get(view), classifier()
+    if look is None:
+        look, network = SITE_FORMS[view.removeprefix("site: ")], model()
+        with pytest.raises(ValueError, match="4 deg wide, the model was fitted on images of 8 deg"):
+            look(network, StimulusSet.from_arrays(codes, size_deg=4.0))
+    wanted = look(network, images)
+    for given in (stimuli, stimuli.images().astype(np.float64), stimuli.images()[:, :, :, ::-1].copy()[:, :, :, ::-1]):
+        np.testing.assert_allclose(look(network, given), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_plain_module_may_take_any_range():

@@ -82,8 +82,27 @@ def test_two_members_share_a_field_and_other_targets_have_one(lite0):
     assert table["rf_sd_deg"].iloc[1] > 1.5 * table["rf_sd_deg"].iloc[0]
     with pytest.raises(ValueError, match="give size_deg"):
         gradient_fields(extractor, [0], images)
-    with pytest.raises(ValueError, match="no image"):
+    with pytest.raises(ValueError, match="at least one image"):
         gradient_fields(first, ["s0"], images[:0])
+
+
+def test_one_target_needs_no_list_and_the_table_counts_images(lite0):
+    photos = natural_photos(3, 64).on_screen(size_deg=6.0)
+    images = torch.from_numpy(photos.images())
+    model, *_ = planted(lite0, "blocks.2", ((0.3, 0.3), (0.8, 0.8)), (64, 64))
+    listed = gradient_fields(model, ["s1"], images)
+    alone = gradient_fields(model, "s1", images)
+    assert alone.names == listed.names == ("s1",)
+    np.testing.assert_array_equal(alone.maps, listed.maps)
+    assert gradient_fields(model, None, images).names == ("s0", "s1")
+    assert alone.table()["n_images"].tolist() == [3]
+    unit = gradient_fields(FeatureExtractor(lite0, "blocks.2"), 0, photos)  # the set knows its width
+    assert (unit.names, unit.size_deg) == (("blocks.2, channel 0",), 6.0)
+    for network, none in ((model, []), (lite0, []), (lite0, None)):
+        with pytest.raises(ValueError, match=r"no (site|target) was given"):
+            gradient_fields(network, none, images, size_deg=6.0)
+    with pytest.raises(ValueError, match=r"size_deg is 4, but the model .* 6 deg"):
+        gradient_fields(model, "s1", images, size_deg=4.0)
 
 
 def test_the_map_is_the_mean_energy_of_the_gradient():
@@ -92,7 +111,7 @@ def test_the_map_is_the_mean_energy_of_the_gradient():
     network[1].weight.data = weights.flatten().repeat(3)[None]
     fields = gradient_fields(network, [0], torch.rand(3, 3, 2, 2), size_deg=2.0)
     np.testing.assert_allclose(fields.maps[0], weights.square() / 14, rtol=1e-6)
-    assert fields.table().loc["class 0"].tolist() == [0.5, -0.5, 0.0]  # the one pixel above half of the maximum
+    assert fields.table().loc["class 0"].tolist() == [0.5, -0.5, 0.0, 3.0]  # the one pixel above half of the maximum
 
 
 def test_a_silent_site_has_no_center():

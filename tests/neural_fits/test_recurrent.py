@@ -273,7 +273,7 @@ def test_mistakes_are_told(pictures, muscles, colors, fitted):
             pictures, recordings, dataclasses.replace(CONFIG, **changes), backbone=colors, layer="pool"
         )
 
-    with pytest.raises(ValueError, match="no time axis"):
+    with pytest.raises(ValueError, match=r"no time axis; .*SimulatedDynamics\(stimuli\)"):
         fit(muscles.in_window(0, 20))
     with pytest.raises(ValueError, match="did you mean 'part'"):
         fit(muscles, site_column="prat")

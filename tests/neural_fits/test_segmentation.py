@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import ndimage
@@ -11,6 +14,7 @@ from neural_fits.networks.cutout_segmentation import HELD_OUT_PHOTOGRAPHS, crowd
 from neural_fits.networks.elastic import elastic, flipped
 from neural_fits.networks.overlap_tile import untiled
 from neural_fits.networks.segmentation import (
+    Segmentation,
     SegmentationConfig,
     balanced,
     fit_segmentation,
@@ -215,9 +219,47 @@ def test_what_normalizes_by_the_whole_image_is_not_tiled_and_no_image_gives_none
     config = SegmentationConfig(steps=1)
     learned = fit_segmentation(UNet(depth=1, width=2, padding="same", norm="instance"), images, maps, config)
     whole = torch.cat([untiled(learned.network, each[None]) for each in images]).softmax(1)[:, 1]
-    assert torch.equal(learned.probability(images, tile_px=8), whole)
+    plain = dataclasses.replace(learned, config=SegmentationConfig(mirror=False))
+    assert torch.equal(plain.probability(images, tile_px=8), whole)
+    turned = [plain.probability(images.flip(axes)).flip(axes) for axes in ((-1,), (-2,), (-1, -2))]
+    assert torch.allclose(learned.probability(images), (whole + sum(turned)) / 4, atol=1e-6)
     assert learned.probability(images[:0]).shape == learned.objects(images[:0]).shape == (0, 32, 32)
     assert learned.objects(images[:0]).dtype == np.int64
+
+
+def test_lines_between_touching_objects_are_part_of_the_mask():
+    image = torch.full((1, 1, 16, 16), 0.9)
+    image[..., 7:9], image[..., :3], image[..., 13:] = 0.1, 0.1, 0.1  # a dark line of 2 px within one bright field
+
+    class Bright(UNet):
+        def forward(self, images):
+            return torch.cat([0.5 - images, images - 0.5], 1) * 20
+
+    learned = Segmentation(Bright(depth=1, width=1, padding="same").eval(), pd.DataFrame(), SegmentationConfig())
+    assert learned.objects(image).max() == 2
+    assert learned.mask(image)[0].all(0).tolist() == [3 <= column < 13 for column in range(16)]
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_maps_of_objects_are_arrays_or_tensors_and_of_a_mask_each_connected_region_is_one(kind):
+    images, maps = discs(2)
+    config, network = SegmentationConfig(steps=1, mirror=False), UNet(depth=1, width=2, padding="same")
+    whole = [fit_segmentation(network, images, given, config).loss["loss"][0] for given in (maps, kind(maps))]
+    assert whole[0] == whole[1]
+    apart = np.stack([separated(each) for each in maps])  # discs that touch are one region
+    masks = [fit_segmentation(network, images, given, config).loss["loss"][0] for given in (apart, kind(apart > 0))]
+    assert masks[0] == masks[1]
+    with pytest.raises(ValueError, match=r"hold float32; give whole numbers"):
+        fit_segmentation(network, images, kind(maps.astype(np.float32)), config)
+
+
+def test_a_network_of_one_channel_takes_the_mean_over_colors():
+    images, maps = discs(2)
+    colors = torch.cat([images - 0.1, images, images + 0.1], 1)
+    config, network = SegmentationConfig(steps=1, mirror=False, elastic_px=0.0), UNet(depth=1, width=2, padding="same")
+    gray, colored = (fit_segmentation(network, each, maps, config) for each in (images, colors))
+    assert colored.loss["loss"][0] == pytest.approx(gray.loss["loss"][0], rel=1e-5)
+    assert repr(colored) == "Segmentation(UNet(in_channels=1, depth=1, width=2), 1 steps)"
 
 
 def test_wrong_input_is_refused():

@@ -8,6 +8,7 @@ import torch
 from inspection_models import model_of, noise
 from torch import nn
 
+from neural_fits import inspection
 from neural_fits.backbones import Backbone, load_backbone
 from neural_fits.features import FeatureExtractor
 from neural_fits.fit import fit_sites
@@ -58,6 +59,7 @@ def test_map_is_the_readout_times_the_features(lite0):
     features, weight = model.extractor(images).double().numpy(), model.readout.weight.double().numpy()
     expected = np.stack([[(features[n] * weight[s]).sum(0) for s in (2, 0)] for n in range(2)])
     np.testing.assert_allclose(site_activation_maps(model, images, ["c", "a"]), expected, rtol=1e-3, atol=1e-3)
+    assert inspection.site_offsets is site_offsets  # part of the interface
     torch.testing.assert_close(site_offsets(model, ["c", "a"]), model.readout.bias[[2, 0]])
 
 

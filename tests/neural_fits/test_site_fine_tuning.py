@@ -92,6 +92,20 @@ def test_tuning_finds_a_direction_that_was_planted_above_the_cut(planted):
     assert found.model.extractor.backbone.name.startswith("module:Planted tuned@")
     assert not any(weight.requires_grad for weight in found.model.parameters())
     assert np.isfinite(found.held_out).all()
+    assert found.stimulus_ids == tuple(photos.stimulus_ids)
+    truth = recorded.mean()
+    for k, site in enumerate(found.scores.index):
+        known = np.isfinite(truth[:, k])
+        for name, predicted in (("r", found.held_out), ("frozen_r", found.frozen)):
+            wanted = np.corrcoef(predicted[known, k], truth[known, k])[0, 1]
+            assert found.scores.loc[site, name] == pytest.approx(wanted, abs=1e-4)
+    assert (found.scores["explained_variance"] > found.scores["frozen_explained_variance"]).all()
+    assert found.epochs[0] > 0
+    before, after = found.scores["frozen_r"].mean(), found.scores["r"].mean()
+    assert repr(found) == (
+        f"TunedSites(3 sites, {COUNT} stimuli, mean held-out r {before:.3f} frozen, {after:.3f} tuned; "
+        f"tuned for {found.epochs[0]} epochs)"
+    )
     settings = found.model.provenance["config"]
     assert (settings["fine_tuning"]["loss"], settings["readout"], settings["folds"]) == ("gaussian", "local", 3)
 
@@ -157,7 +171,11 @@ def test_a_model_of_one_part_stays_on_its_part(planted, as_recordings):
     half = fit_sites(photos, recorded, split="A", min_reliability=0.5, **options)
     assert len(half.site_ids) == 2
     config = SiteTuning(freeze="low", epochs=1)
-    tuned = fine_tune_sites(half, photos, recorded, config).model
+    found = fine_tune_sites(half, photos, recorded, config)
+    tuned = found.model
+    rows = [photos.stimulus_ids.index(name) for name in found.stimulus_ids]
+    assert len(found.stimulus_ids) == len(found.held_out) < COUNT
+    assert set(group_labels(photos, "photograph")[rows]) == set(half.provenance["fitted_on"]["groups"])
     assert tuned.provenance["fitted_on"] == half.provenance["fitted_on"]
     assert tuned.site_ids == half.site_ids
     again = fine_tune_sites(tuned, photos, recorded, config).model
@@ -179,6 +197,8 @@ def test_without_a_changed_weight_the_network_keeps_its_name_and_the_model_its_n
     none = SiteTuning(freeze="low", learning_rate=0.0, head_rate=0.0)
     found = fine_tune_sites(model, photos, recorded, none, folds=2)
     np.testing.assert_allclose(found.held_out, found.frozen, rtol=1e-3, atol=1e-3)
+    assert found.epochs == (0,)
+    assert "frozen network kept" in repr(found)
 
 
 def test_a_site_of_few_photographs_is_fitted_although_one_of_them_would_be_kept_apart(planted, as_recordings):
@@ -217,8 +237,9 @@ def test_tuned_sites_of_published_networks_are_saved_whole(photos, brain, lite0,
     recorded = brain.record(some, n_repeats=3, seed=0)
     model = fit_sites(some, recorded, backbone=lite0, layer="blocks.1", folds=2)
     config = SiteTuning(epochs=2, learning_rate=1e-3, stop_share=0.5)
-    tuned = fine_tune_sites(Ensemble([model, model]), some, recorded, config).model
-    assert len(tuned.members) == 2
+    found = fine_tune_sites(Ensemble([model, model]), some, recorded, config)
+    tuned = found.model
+    assert len(tuned.members) == len(found.epochs) == 2
     assert {"frozen_r", "frozen_explained_variance"} <= set(tuned.scores)
     assert tuned.members[0].provenance["config"]["fine_tuning"]["freeze"] == "blocks.0"
     loaded = load_model(tuned.save(tmp_path / "model"))

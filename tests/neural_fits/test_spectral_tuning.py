@@ -302,7 +302,7 @@ PLACES = ("target", "images", "size_deg")
         ({"batch_size": 0}, "batch_size is 0"),
         ({"edges_cpd": [2.0, 1.0]}, "give at least two rising positive frequencies"),
         ({"edges_cpd": [100.0, 200.0]}, "no frequency of images of 48 x 48 px"),
-        ({"size_deg": None}, "size_deg is None: cycles per degree need the width"),
+        ({"size_deg": None}, "size_deg is None, and the width of the images in degrees is needed"),
         ({"images": torch.zeros(2, 3, 48, 48)}, r"images have shape \(2, 3, 48, 48\); expected at least three"),
         ({"images": torch.full((4, 3, 48, 48), torch.nan)}, "not finite"),
         ({"images": torch.ones(4, 3, 48, 48) * 255}, "255"),

@@ -26,6 +26,8 @@ from neural_fits.site_model import Ensemble, SiteInfo, SiteModel
 from stimuli import StimulusSet, natural_photos
 from synth import SynthesisConfig
 from synth import _inspection_pictures as pictures
+from synth._inspection_sections import sections
+from synth._inspection_words import extreme_band, model_words, site_title
 from synth._report_words import number
 from synth.commands.inspect import inspect
 from synth.inspection_page import inspection_html, inspection_index_html, page_names, save_inspections
@@ -234,9 +236,11 @@ def test_a_planted_tuning_is_told_with_its_signs(found):
     given = {"edges_cpd": edges, "orientation_deg": angles, "standard_error": none}
     tuned = replace(found[0], tuning=replace(found[0].tuning, correlation=bands, **given))
     page = inspection_html(tuned)
-    assert "Most driven by 1.4 cycles/deg at 45 deg (ring); most suppressed by 5.7 cycles/deg at 90 deg." in page
+    assert (
+        "Most driven: 1.4 cycles/deg at 45 deg (ring); most suppressed: 5.7 cycles/deg at 90 deg; of 16 bands." in page
+    )
     weak = replace(found[0], tuning=replace(found[0].tuning, correlation=np.minimum(bands, 0.1), **given))
-    said = "Most driven by no band beyond 3 standard errors; most suppressed by 5.7 cycles/deg at 90 deg."
+    said = "Most driven: no band stands out (3 standard errors); most suppressed: 5.7 cycles/deg at 90 deg;"
     assert said in inspection_html(weak)
     assert pictures.spectrum(bands, edges, angles, "r", ring=True) != pictures.spectrum(
         bands, edges, angles, "r", False
@@ -245,6 +249,47 @@ def test_a_planted_tuning_is_told_with_its_signs(found):
     label = "correlation of contrast with response"
     assert drawn[0] == pictures.spectrum(bands, edges, angles, label, ring=True)
     assert drawn[1] == pictures.spectrum(np.minimum(bands, 0.1), edges, angles, label, ring=False)
+
+
+def test_an_orientation_is_told_as_the_middle_of_its_band(found):
+    """Neighbors of the largest band, however strong, do not move it off the ring."""
+    bands = np.zeros((2, 8))
+    bands[0, [0, 1, 2]] = 0.3, 0.5, 0.4
+    bands[1, 1] = 0.4
+    given = {"edges_cpd": np.array([1.0, 2, 4]), "orientation_deg": np.arange(8) * 22.5, "correlation": bands}
+    tuning = replace(found[0].tuning, standard_error=np.full((2, 8), 0.05), **given)
+    assert extreme_band(tuning, 1) == "1.4 cycles/deg at 23 deg"
+    assert extreme_band(tuning, -1) == ""
+
+
+def test_a_field_that_reaches_the_border_is_said_to(found):
+    maps = np.zeros((1, 64, 64))
+    said = "reaches the border of the image"
+    for left, reaches in ((24, False), (0, True)):
+        maps[:] = 0
+        maps[0, 24:40, left : left + 16] = 1
+        (field, *_) = sections(
+            replace(
+                found[0],
+                readout_field=None,
+                gradient_field=replace(found[0].gradient_field, maps=maps),
+                left_out={"readout_field": "none"},
+            )
+        )
+        assert (said in field.numbers[0][1]) == reaches
+
+
+def test_pages_say_in_words_what_the_model_is(found, tiny_model):
+    page = inspection_html(found[0])
+    one = re.search(r'<p class="soft">([^<]+)</p>', page)[1]
+    network = found[0].model.extractor.backbone.name
+    layer = found[0].model.extractor.layers_read[0]
+    assert one.startswith(f"{network}, layer {layer}, 3 sites, images of 64 × 64 px, responses in spikes. Everything")
+    assert "SiteModel(" not in page
+    assert "center of the field (gradient on images)" in page
+    twice = model_words(Ensemble([tiny_model(seed=0), tiny_model(seed=1)]))
+    assert twice.startswith(f"Mean of two models: 2 × {network}, layer {layer}, 3 sites")
+    assert [site_title(name) for name in ("site03", "b")] == ["site03", "Site b"]
 
 
 def test_smooth_grad_and_numbers_are_those_of_the_site(found, model, natural):
@@ -268,8 +313,10 @@ def test_smooth_grad_and_numbers_are_those_of_the_site(found, model, natural):
 def test_a_site_that_the_model_does_not_predict_is_said_to_be_so(corner, monkeypatch):
     model, good, bad = corner
     index = inspection_index_html([good, bad], ["a.html", "b.html"])
-    assert index.count("not shown to predict") == 1
-    assert "not shown to predict" not in inspection_html(good)
+    assert index.count("No evidence that the model predicts") == 1
+    assert "No evidence" not in inspection_html(good)
+    assert "explained variance, held out (cut at 0)" in inspection_html(bad)
+    assert "cut at 0" not in inspection_html(good)
     assert "its correlation is −0.20" in inspection_html(bad)
     monkeypatch.setitem(model.scores, "explained_variance_low", [-0.01, -0.1])
     assert "interval of its explained variance includes 0" in inspection_html(good)
@@ -331,6 +378,29 @@ def test_the_command_writes_pages_and_tells_where(model, natural, tmp_path):
         unnamed = npc(*given, "--out", tmp_path / "p")
     assert "no site was named; give --site, 'all' for every site, or one of a, b, c" in str(unnamed.exception)
     assert not (tmp_path / "p").exists()
+
+
+def test_the_command_says_what_was_meant_before_any_work(model, natural, tmp_path):
+    natural.save(tmp_path / "natural")
+    (tmp_path / "run" / "driver").mkdir(parents=True)
+    manifest = tmp_path / "run" / "driver" / "model.json"
+    manifest.write_text("{}")
+    said = {
+        ("run", "--site", "a"): f"no model in '{tmp_path / 'run'}'; did you mean '{manifest.parent}'?",
+        ("run/driver/model.json", "--site", "a"): f"did you mean '{manifest.parent}'?",
+        ("run/driver", "--site", "all", "--site", "site99"): "the model has no site 'site99'",
+        ("run/driver", "--site", "all", "--site", "a"): "--site all stands alone",
+        ("run/driver", "--site", "a,b"): "repeat --site for several: --site a --site b",
+        ("run/driver", "--site", "zz", "--natural", "nowhere"): "the model has no site 'zz'",
+        ("run/driver", "--site", "all", "--natural", tmp_path / "natural" / "images"): (
+            f"did you mean '{tmp_path / 'natural'}'?"
+        ),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neural_fits.load_model", lambda path: model)
+        patch.setattr("synth.site_inspection.inspect_sites", lambda *given, **more: pytest.fail("work began"))
+        for (place, *more), words in said.items():
+            assert words in str(npc(tmp_path / place, *more, "--out", tmp_path / "o").exception), (place, more)
 
 
 def test_without_captum_the_page_says_what_is_missing(model, natural, monkeypatch):

@@ -116,3 +116,10 @@ def test_the_picture_shows_every_image(grid, colors):
         near = (np.abs(one.astype(float) - pure).max(-1) < 12).mean()
         assert near > 0.02, channel
     assert grid.png() == grid.png()
+
+
+def test_natural_images_that_are_no_set_are_named(colors, photos):
+    with pytest.raises(
+        TypeError, match=r"natural is a Tensor; expected a StimulusSet, such as StimulusSet\.from_arrays"
+    ):
+        layer_grid(colors, "0", size_px=16, natural=torch.from_numpy(photos.images()), recipe=QUICK)
