@@ -72,11 +72,11 @@ def site_table(model: SiteModel | Ensemble) -> pd.DataFrame:
     return scores.join(fields.set_axis(scores.index))
 
 
-def field_table(maps: NDArray[np.float64], size_deg: float, height_deg: float) -> pd.DataFrame:
+def field_table(maps: NDArray[np.float64], size_deg: float, height_deg: float, blur: float = 1 / 48) -> pd.DataFrame:
     """Return center and width of maps, by the part of each that lies above half of its maximum.
 
     Weights far from the field are faint but many: over the whole map they pull the center to the middle of the image
-    and widen the field. So the mean is taken where the map, blurred by 1/48 of its side, exceeds half of its maximum,
+    and widen the field. So the mean is taken where the map, blurred, exceeds half of its maximum,
     and ``sd = sqrt(v / (1 - ln 2))`` with v the variance along an axis there: the standard deviation of a Gaussian.
 
     Parameters
@@ -87,6 +87,8 @@ def field_table(maps: NDArray[np.float64], size_deg: float, height_deg: float) -
         Width of the image in degrees of visual angle.
     height_deg : float
         Its height.
+    blur : float
+        Standard deviation of the blur in sides of the map; speckled maps need more of it.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def field_table(maps: NDArray[np.float64], size_deg: float, height_deg: float) -
     0       3.5       1.5        0.0
     """
     height, width = maps.shape[1:]
-    blurred = gaussian_filter(maps, (0, height / 48, width / 48))
+    blurred = gaussian_filter(maps, (0, height * blur, width * blur))
     high = blurred.max((1, 2), keepdims=True)
     part = np.where(blurred >= high / 2, maps, 0)
     part /= part.sum((1, 2), keepdims=True).clip(min=np.finfo(float).tiny)

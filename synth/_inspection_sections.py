@@ -76,9 +76,14 @@ def _field(found: SiteInspection) -> Section:
         ("weights of the readout", "Where the readout puts its weight on the feature map, without any image."),
         ("gradient on images", "Which pixels change the response, on average over natural images."),
     )
-    for values, (name, note) in zip((found.readout_field, found.gradient_field.maps[0]), shown, strict=True):
-        if values is not None:
-            x, y, sd = field_table(values[None], wide, size_deg[0]).iloc[0].astype(float)
+    read = found.readout_field
+    maps = (
+        (read, None if read is None else field_table(read[None], wide, size_deg[0])),
+        (found.gradient_field.maps[0], found.gradient_field.table()),
+    )
+    for (values, table), (name, note) in zip(maps, shown, strict=True):
+        if values is not None and table is not None:
+            x, y, sd = table.iloc[0, :3].astype(float)
             drawn = pictures.field(values, size_deg, (x, y), sd)
             views.append(View(((drawn, f"Receptive field of {found.site}: {name}"),), name, note))
             where = f"x {degrees(x)}, y {degrees(y)} deg; sd {degrees(sd)} deg"

@@ -16,7 +16,8 @@ PROBE = """<script>addEventListener("load", () => {
 const root = document.documentElement, all = selector => [...document.querySelectorAll(selector)];
 all("details").forEach(each => each.open = true);
 all("img").forEach(each => each.loading = "eager");
-Promise.allSettled(all("img").map(each => each.decode())).then(() => parent.postMessage({
+const coming = all("img").filter(e => !e.complete);  // decode() may wait for a frame that virtual time leaves out
+Promise.all(coming.map(e => new Promise(done => e.onload = e.onerror = done))).then(() => parent.postMessage({
   width: innerWidth, client: root.clientWidth, scroll: root.scrollWidth,
   images: all("img").length, broken: all("img").filter(e => !e.complete || !e.naturalWidth).map(e => e.alt),
   small: all("SELECTOR").filter(e => e.clientWidth < LEAST).map(e => e.alt),
