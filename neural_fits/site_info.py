@@ -5,7 +5,9 @@ Held by `SiteModel`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,20 @@ class SiteInfo:
                 f"{len(self.site_ids)} site ids, {len(self.natural_mean)} means and {len(self.natural_std)} standard "
                 "deviations: give one of each per site"
             )
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> SiteInfo:
+        """Return what a manifest says, whose lists were tuples.
+
+        Parameters
+        ----------
+        entry : mapping
+            The fields by name.
+
+        Returns
+        -------
+        SiteInfo
+            The same as was written.
+        """
+        lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+        return cls(**{**entry, **lists})

@@ -21,7 +21,8 @@ from neural_fits._scores_json import scores_from_json, scores_to_json
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor, for_image_batches
 from neural_fits.image_size import require_image_size, require_size_px
-from neural_fits.networks.saved import pack_networks, read_tensors, unpack_networks
+from neural_fits.manifests import read_manifest, read_tensors
+from neural_fits.networks.saved import pack_networks, unpack_networks
 from neural_fits.readout import LinearReadout
 from neural_fits.site_info import SiteInfo
 from stimuli import StimulusSet
@@ -322,18 +323,10 @@ def load_model(folder: str | Path, backbones: dict[str, nn.Module | Backbone] | 
         When a file was changed, is of a newer format, or a backbone is missing or has other weights.
     """
     folder = Path(folder)
-    if not (folder / "model.json").is_file():
-        raise FileNotFoundError(f"there is no model in {str(folder)!r}: model.json is missing; make one with npc fit")
-    damaged = f"{str(folder / 'model.json')!r} is not a model manifest or was damaged; fit again"
-    try:
-        manifest = json.loads((folder / "model.json").read_text())
-        version = int(manifest["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(damaged) from error
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"the model in {str(folder)!r} has format {version}, this version reads up to {FORMAT_VERSION}; update"
-        )
+    path = folder / "model.json"
+    damaged = f"{str(path)!r} is not a model manifest or was damaged; fit again"
+    absent = f"there is no model in {str(folder)!r}: model.json is missing; make one with npc fit"
+    manifest = read_manifest(path, "model", FORMAT_VERSION, absent, damaged)
     tensors = read_tensors(folder / "weights.safetensors", manifest.get("weights_sha256"), "model")
     try:
         carried: dict[str, nn.Module | Backbone] = {}
@@ -372,7 +365,6 @@ def _restore(
             f"backbone {name!r} expects images as {prepared}, the model was fitted with {expected}; give the same "
             "Backbone"
         )
-    lists = {key: tuple(value) for key, value in entry["info"].items() if isinstance(value, list)}
-    info = SiteInfo(**{**entry["info"], **lists})
+    info = SiteInfo.from_json(entry["info"])
     readout = LinearReadout(tensors[f"{k}.weight"], tensors[f"{k}.bias"])
     return SiteModel(extractor, readout, info, scores_from_json(entry["scores"]), entry["provenance"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from neural_fits.backbones import Backbone
 from neural_fits.features import FeatureExtractor
 from neural_fits.image_size import require_image_size, same_size_deg
+from neural_fits.inspection.targets import is_of_sites, takes_any_range
 from neural_fits.site_model import SiteInfo
 from stimuli import StimulusSet
 
@@ -142,7 +143,7 @@ def left_as_found(network: object) -> Iterator[None]:
 
 def _info(network: object) -> SiteInfo | None:
     """Return what a model of sites knows of its images; nothing for other networks."""
-    found = getattr(network, "info", None) if hasattr(network, "site_ids") else None
+    found = getattr(network, "info", None) if is_of_sites(network) else None
     return found if isinstance(found, SiteInfo) else None
 
 
@@ -150,5 +151,5 @@ def _is_plain(network: object) -> bool:
     """Say whether nothing is known of the range of values that a network takes."""
     backbone = network.backbone if isinstance(network, FeatureExtractor) else network
     if isinstance(backbone, Backbone):
-        return backbone.name.startswith("module:") and not any(backbone.mean) and set(backbone.std) == {1.0}
-    return isinstance(backbone, nn.Module) and not hasattr(backbone, "site_ids")
+        return backbone.name.startswith("module:") and takes_any_range(backbone)
+    return isinstance(backbone, nn.Module) and not is_of_sites(backbone)

@@ -21,7 +21,15 @@ from torch import Tensor
 from neural_fits.features import FeatureExtractor
 from neural_fits.inspection._images import images_for, left_as_found, width_deg
 from neural_fits.inspection.saliency import target_gradients
-from neural_fits.inspection.targets import Network, Target, names_of, site_indices, target_function, target_name
+from neural_fits.inspection.targets import (
+    Network,
+    Target,
+    is_of_sites,
+    names_of,
+    site_indices,
+    target_function,
+    target_name,
+)
 from neural_fits.site_maps import field_table
 from stimuli import StimulusSet
 
@@ -131,7 +139,7 @@ def gradient_fields(
 
 
 def _targets(network: Network, targets: Target | Sequence[Target] | None) -> list[Target]:
-    if isinstance(network, torch.nn.Module) and hasattr(network, "site_ids"):
+    if is_of_sites(network):
         return [names_of(network)[k] for k in site_indices(network, targets)]  # type: ignore[arg-type]
     asked = [targets] if isinstance(targets, str) or not isinstance(targets, Iterable) else list(targets)
     if not asked or asked == [None]:

@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -62,12 +62,44 @@ def target_function(network: Network, target: Target) -> TargetFunction:
     >>> unit(torch.zeros(1, 3, 64, 64)).shape
     torch.Size([1])
     """
-    if isinstance(network, nn.Module) and hasattr(network, "site_ids"):
+    if is_of_sites(network):
         return partial(_response, network, _site_index(network, target))
     if isinstance(network, FeatureExtractor):
         return partial(_activation, network, _unit(network, target))
     backbone = load_backbone(network)
     return partial(_class_score, backbone, class_index(backbone, target))
+
+
+def is_of_sites(network: object) -> TypeGuard[nn.Module]:
+    """Say whether a network is a model of sites.
+
+    Parameters
+    ----------
+    network : object
+        Anything that can be looked into.
+
+    Returns
+    -------
+    bool
+        Whether it names sites.
+    """
+    return isinstance(network, nn.Module) and hasattr(network, "site_ids")
+
+
+def takes_any_range(backbone: Backbone) -> bool:
+    """Say whether a network gets images as they are, without normalization.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network.
+
+    Returns
+    -------
+    bool
+        Whether its mean is 0 and its standard deviation 1.
+    """
+    return not any(backbone.mean) and set(backbone.std) == {1.0}
 
 
 def class_index(backbone: Backbone, target: Target) -> int:
@@ -133,7 +165,7 @@ def names_of(network: Network) -> tuple[str, ...]:
     >>> names_of("efficientnet-lite0")[281]
     'tabby, tabby cat'
     """
-    if isinstance(network, nn.Module) and hasattr(network, "site_ids"):
+    if is_of_sites(network):
         return tuple(network.site_ids)  # type: ignore[arg-type]
     if isinstance(network, FeatureExtractor):
         return ()
@@ -199,7 +231,7 @@ def target_name(network: Network, target: Target) -> str:
         channel, *place = _unit(network, target)
         layer = "+".join(network.layers_read)
         return f"{layer}, channel {channel}" + (f" at {place[0]}, {place[1]}" if place else "")
-    if isinstance(network, nn.Module) and hasattr(network, "site_ids"):
+    if is_of_sites(network):
         return names_of(network)[_site_index(network, target)]
     backbone = load_backbone(network)
     index, names = class_index(backbone, target), names_of(backbone)
@@ -261,8 +293,7 @@ def network_input(backbone: Backbone, images: Tensor) -> Tensor:
             "channel, height, width)"
         )
     images = resized(images, backbone.input_px if backbone.fixed_size else None)
-    plain = not any(backbone.mean) and set(backbone.std) == {1.0}
-    if plain and _channels(backbone.network) != 3:
+    if takes_any_range(backbone) and _channels(backbone.network) != 3:
         return images
     if images.shape[1] not in (1, 3):
         raise ValueError(f"{backbone.name!r} takes images of 1 or 3 channels, {images.shape[1]} came")

@@ -12,9 +12,9 @@ from torch import nn
 
 from neural_fits._scores_json import scores_from_json, scores_to_json
 from neural_fits.backbones import Backbone
+from neural_fits.manifests import read_manifest, read_tensors
 from neural_fits.networks.recurrent import ModularRNN, Wiring
 from neural_fits.networks.recurrent_sites import RecurrentSites
-from neural_fits.networks.saved import read_tensors
 from neural_fits.networks.timeline import Timeline
 from neural_fits.readout import LinearReadout
 from neural_fits.site_info import SiteInfo
@@ -97,20 +97,9 @@ def load_recurrent(folder: str | Path, backbones: dict[str, nn.Module | Backbone
         When a file was changed, is of a newer format, or a backbone is missing or has other weights.
     """
     path = Path(folder) / "recurrent.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there are no recurrent sites in {str(folder)!r}: recurrent.json is missing; write them with save"
-        )
+    absent = f"there are no recurrent sites in {str(folder)!r}: recurrent.json is missing; write them with save"
     damaged = f"{str(path)!r} does not describe recurrent sites or was damaged; fit again"
-    try:
-        manifest = json.loads(path.read_text())
-        version = int(manifest["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(damaged) from error
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"the model in {str(folder)!r} has format {version}, this version reads up to {FORMAT_VERSION}; update"
-        )
+    manifest = read_manifest(path, "model", FORMAT_VERSION, absent, damaged)
     tensors = read_tensors(Path(folder) / "recurrent.safetensors", manifest.get("weights_sha256"), "model")
     inputs = load_model(Path(folder) / "inputs", backbones)
     try:
@@ -118,8 +107,7 @@ def load_recurrent(folder: str | Path, backbones: dict[str, nn.Module | Backbone
         network = ModularRNN(wiring, tensors["network.inputs"].shape[1], manifest["tau_ms"])
         held = {name.removeprefix("network."): each for name, each in tensors.items() if name.startswith("network.")}
         network.load_state_dict(held)
-        lists = {key: tuple(value) for key, value in manifest["info"].items() if isinstance(value, list)}
-        info = SiteInfo(**{**manifest["info"], **lists})
+        info = SiteInfo.from_json(manifest["info"])
         readout = LinearReadout(tensors["readout.weight"], tensors["readout.bias"])
         statistics = tensors["natural_mean"], tensors["natural_std"]
         scores = scores_from_json(manifest["scores"])

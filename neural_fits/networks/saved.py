@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from neural_fits.backbones import Backbone, _hash_weights
+from neural_fits.manifests import read_manifest, read_tensors
 from neural_fits.networks.architectures import build_network
 from stimuli.files import atomic_folder, made_of
 from stimuli.provenance import sha256_bytes, to_jsonable
@@ -126,62 +127,15 @@ def read_saved(folder: str | Path) -> tuple[Backbone, dict[str, Any]]:
         When a file was changed or is of a newer format.
     """
     folder = Path(folder)
-    path, weights = folder / "network.json", folder / "weights.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no saved network in {str(folder)!r}: network.json is missing; write one with save_backbone"
-        )
+    path = folder / "network.json"
     damaged = f"{str(path)!r} does not describe a network or was damaged; save the network again"
-    try:
-        manifest = json.loads(path.read_text())
-        version = int(manifest["format_version"])
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"its format is {manifest['format']!r}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(damaged) from error
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"the network in {str(folder)!r} has format {version}, this version reads up to {FORMAT_VERSION}; update"
-        )
-    tensors = read_tensors(weights, manifest.get("file_sha256"), "network")
+    absent = f"there is no saved network in {str(folder)!r}: network.json is missing; write one with save_backbone"
+    manifest = read_manifest(path, "network", FORMAT_VERSION, absent, damaged, FORMAT)
+    tensors = read_tensors(folder / "weights.safetensors", manifest.get("file_sha256"), "network")
     try:
         return _restored(manifest["network"], tensors), dict(manifest["record"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(damaged) from error
-
-
-def read_tensors(path: Path, sha256: object, what: str) -> dict[str, Tensor]:
-    """Read a file of tensors that must still be the one that was written.
-
-    Parameters
-    ----------
-    path : Path
-        A safetensors file.
-    sha256 : object
-        The hash of the file that a manifest states.
-    what : str
-        What was saved, for the error.
-
-    Returns
-    -------
-    dict of Tensor
-        Tensors by name.
-
-    Raises
-    ------
-    ValueError
-        When the file is missing, was changed, or holds something else.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    data = path.read_bytes() if path.is_file() else b""
-    if not data or sha256_bytes(data) != sha256:
-        raise ValueError(f"{str(path)!r} is missing or was changed since the {what} was saved; make it again")
-    try:
-        return load(data)
-    except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} holds no tensors ({error}); make it again") from error
 
 
 def _describe(backbone: Backbone) -> dict[str, Any]:
